@@ -1,0 +1,1 @@
+"""One model registry and one stage model, on every managed cloud."""

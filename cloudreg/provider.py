@@ -1,0 +1,275 @@
+"""The driver contract: what a provider implements, and all that the core ever calls.
+
+A driver translates. It has no policy, no sleeping and no retry loop of its own, and knows only
+`cloudreg.errors`, `cloudreg.types` (with the manifest and names beneath them),
+`cloudreg.capabilities`, this module and `cloudreg.operations`. `cloudreg.testing` judges it.
+
+Every verb may be called twice. Deleting what is absent is fine. Creating what exists with equal
+content returns it; with other content it raises `AlreadyExists`. Write the new before clearing
+the old, so that a crash leaves two, never none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+
+from cloudreg.capabilities import Capabilities
+from cloudreg.types import (
+    Endpoint,
+    EndpointSpec,
+    ModelVersion,
+    OperationStatus,
+    PublishedVersion,
+    VariantMetrics,
+)
+
+if TYPE_CHECKING:
+    # pydantic costs more start-up time than all of the core: only settings need it.
+    from pydantic import BaseModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """An object in a store.
+
+    Attributes:
+        key: Its name, with forward slashes.
+        size: Bytes.
+        modified_at: When it was written, seconds since 1970.
+    """
+
+    key: str
+    size: int
+    modified_at: float
+
+
+class ObjectStore(Protocol):
+    """Bytes by key: artifacts, and at the home the ledger."""
+
+    def put(
+        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+    ) -> StoredObject:
+        """Store *source* under *key*, whole or not at all, and return once it is durable.
+
+        An iterable is consumed once, chunk by chunk, with bounded memory; an exception that it
+        raises leaves nothing under *key*.
+
+        Raises:
+            AlreadyExists: With *if_absent*, when the key is taken, whatever it holds; exactly
+                one of several writers wins.
+            Unavailable: No answer: the object may be there or not.
+        """
+        ...
+
+    def get(self, key: str, dest: Path) -> None:
+        """Write the object to *dest*, which must not exist yet.
+
+        Raises:
+            NotFound: No such key; *dest* is not made.
+        """
+        ...
+
+    def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
+        """Return a reader of a range; the caller closes it.
+
+        Raises:
+            NotFound: No such key.
+        """
+        ...
+
+    def copy(self, key: str, to: str, *, if_absent: bool = False) -> StoredObject:
+        """Copy inside the store, without moving the bytes through this process.
+
+        Raises:
+            NotFound: No such key.
+            AlreadyExists: With *if_absent*, when *to* is taken.
+        """
+        ...
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose key starts with *prefix* and sorts behind *after*, in order."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; absent is fine."""
+        ...
+
+
+class RegistryBackend(Protocol):
+    """The target's own registry: a projection of the ledger, for its console and its policies."""
+
+    def publish(self, version: ModelVersion) -> PublishedVersion:
+        """Show *version*; the same digest again returns what is there.
+
+        Raises:
+            AlreadyExists: The number is taken by another digest.
+        """
+        ...
+
+    def published(self, model: str) -> Iterator[PublishedVersion]:
+        """Yield what a console user sees, highest number first; none for an unknown model."""
+        ...
+
+    def point(self, model: str, stage: str, digest: str | None) -> None:
+        """Make *stage* show *digest*, or nothing.
+
+        Raises:
+            NotFound: *digest* is not published there.
+        """
+        ...
+
+    def withdraw(self, model: str, digest: str) -> None:
+        """Stop showing a version; absent is fine.
+
+        Raises:
+            Conflict: A stage still points to it.
+        """
+        ...
+
+
+class EndpointBackend(Protocol):
+    """Endpoints of the target, as far as cloudreg made them."""
+
+    def endpoints(self) -> Iterator[Endpoint]:
+        """Yield every endpoint that cloudreg made here, by name."""
+        ...
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """Return one endpoint as it is now, or None."""
+        ...
+
+    def create(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+        """Start making an endpoint.
+
+        Args:
+            spec: What it should be.
+            artifacts: The version of each digest that *spec* names.
+
+        Raises:
+            AlreadyExists: An endpoint of that name exists with another spec.
+            NotFound: A file of a version is not in this target's store.
+        """
+        ...
+
+    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+        """Start changing an endpoint; requests are served all the while.
+
+        A variant whose digest, resources and environment stay the same keeps its running
+        replicas, whatever it is called, and its autoscaled count.
+
+        Raises:
+            NotFound: No such endpoint, or a file of a version is missing.
+        """
+        ...
+
+    def delete(self, name: str) -> Operation:
+        """Start removing an endpoint; absent is fine."""
+        ...
+
+    def invoke(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        variant: str | None = None,
+    ) -> bytes:
+        """Send one request to the model server, and return its answer.
+
+        Raises:
+            NotFound: No such endpoint, or no such variant.
+            InvalidRequest: The model server answered 4xx; the message is its own.
+            OperationFailed: The model server answered 5xx; ``logs`` holds its last lines.
+            Unavailable: No replica is ready.
+            OperationTimeout: No answer in time.
+        """
+        ...
+
+    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+        """Return what each variant answered in the last *window_s* seconds, by its name."""
+        ...
+
+    def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
+        """Return the last log lines of the model servers, oldest first."""
+        ...
+
+
+@runtime_checkable
+class Operation(Protocol):
+    """Something a target does in its own time."""
+
+    @property
+    def name(self) -> str:
+        """What people see while they wait."""
+        ...
+
+    def poll(self) -> OperationStatus:
+        """Ask once how it stands; never sleep."""
+        ...
+
+
+class Provider(Protocol):
+    """One target, opened."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this target can do; no request is made."""
+        ...
+
+    @property
+    def store(self) -> ObjectStore:
+        """Bytes."""
+        ...
+
+    @property
+    def registry(self) -> RegistryBackend:
+        """The target's own registry."""
+        ...
+
+    @property
+    def endpoints(self) -> EndpointBackend:
+        """Endpoints."""
+        ...
+
+    def close(self) -> None:
+        """Let go of clients; endpoints stay."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderContext:
+    """What a provider is told beside its own settings.
+
+    Attributes:
+        target: The target's name in ``cloudreg.toml``, for messages.
+        root: The folder that relative paths in settings start from.
+    """
+
+    target: str
+    root: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderPlugin:
+    """What an entry point in the group ``cloudreg.providers`` names.
+
+    Attributes:
+        name: As ``provider = "…"`` in a target's section.
+        summary: One line for tables.
+        settings: Returns the pydantic model of the section's remaining keys; unknown keys are
+            errors there. A function, so that loading the plug-in does not import pydantic.
+        open: Connects; the SDK is imported here and not before.
+        capabilities: Returns what the provider can do before any settings are known.
+        extra: The extra that brings its SDK, such as ``sagemaker``; None where none is needed.
+    """
+
+    name: str
+    summary: str
+    settings: Callable[[], type[BaseModel]]
+    open: Callable[[Any, ProviderContext], Provider]
+    capabilities: Callable[[], Capabilities]
+    extra: str | None = None
