@@ -16,8 +16,8 @@
     ├── QuotaExceeded
     ├── Unavailable                              the outcome is unknown: ask again, then decide
     ├── IntegrityError                           bytes, manifest or ledger are not what was recorded
-    ├── OperationFailed                          the target gave up; ``logs`` holds its last lines
-    │   └── RolloutAborted                       a rollout was undone; ``measured`` against ``wanted``
+    ├── OperationFailed                          the target gave up; ``logs``: its last lines
+    │   └── RolloutAborted                       undone: the previous version serves again
     ├── OperationTimeout          (TimeoutError) still running, and it keeps running without us
     ├── RolloutPaused                            inconclusive or paused by hand; resume or abort
     ├── ApprovalRequired                         more people have to agree

@@ -56,7 +56,7 @@ def check_path(path: str) -> str:
         problem = "characters in their plain form (NFKC)"
     elif path.startswith("/") or str(PurePosixPath(path)) != path:
         problem = "a relative path without empty or . parts"
-    elif path.split("/")[0].casefold() == ".cloudreg":
+    elif path.split("/", maxsplit=1)[0].casefold() == ".cloudreg":
         problem = "the folder .cloudreg is reserved"
     elif any(part in ("..", "") or part != part.strip() for part in path.split("/")):
         problem = "no .. parts, and no white space at the ends of a part"
