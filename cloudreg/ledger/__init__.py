@@ -1,0 +1,44 @@
+"""The ledger is the registry: one new object per entry, put-if-absent, hash-chained.
+
+=================  =========================================================================
+`entry`            one entry, its bytes and its hash
+`fold`             today's state: what the entries say, applied in order
+`checkpoint`       the state so far, kept so that the next reader need not start at entry 0
+`log`              reading and appending: the only writer of ``ledger/``
+`lease`            an open intent is the mutex of a model: claim, fence, renew, close
+`verify`           whether anything was edited, deleted, reordered, truncated or forked
+=================  =========================================================================
+
+Keys in the home's object store::
+
+    ledger/<model>/<thousands>/<seq>.json       the truth; written once, never changed
+    checkpoints/<model>/<seq>.json              derived; anchored in the chain by entry seq + 1
+    pages/<model>/<sha256>.json                 derived; 256 version summaries each
+    digests/<model>/<sha256>                    derived; digest to number
+    heads/<model>.json                          derived; a hint at the newest checkpoint
+    models/<model>                              derived; that the model exists
+"""
+
+from cloudreg.ledger.entry import Entry
+from cloudreg.ledger.fold import Applied, Fold, Holder, OpenIntent, VersionSummary
+from cloudreg.ledger.lease import Lease, Process
+from cloudreg.ledger.log import Draft, Ledger, ledger_models
+from cloudreg.ledger.verify import Verification, verify
+from cloudreg.ledger.witness import Witness
+
+__all__ = [
+    "Applied",
+    "Draft",
+    "Entry",
+    "Fold",
+    "Holder",
+    "Lease",
+    "Ledger",
+    "OpenIntent",
+    "Process",
+    "Verification",
+    "VersionSummary",
+    "Witness",
+    "ledger_models",
+    "verify",
+]

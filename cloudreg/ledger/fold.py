@@ -1,0 +1,340 @@
+"""Today's state: what the entries of one model say, applied in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from cloudreg.errors import IntegrityError
+from cloudreg.ledger.entry import GENESIS, Entry
+from cloudreg.names import canonical_json, sha256
+
+PAGE = 256
+"""Version summaries per page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSummary:
+    """What lists show of a version, without reading its manifest.
+
+    Attributes:
+        number: Given by this ledger.
+        digest: The identity.
+        author: Who registered it.
+        created_at: When, ISO 8601 in UTC.
+        seq: Its ``register`` entry.
+        size: Bytes of all files.
+        files: How many files.
+        metrics: Offline metrics.
+        held: Stages that it holds or has held, in the order it entered them.
+        approvals: Stage to those who agreed.
+    """
+
+    number: int
+    digest: str
+    author: str
+    created_at: str
+    seq: int
+    size: int
+    files: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    approvals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The version that a stage points to.
+
+    Attributes:
+        number: The version's number.
+        digest: Its identity.
+        since: When the stage moved, ISO 8601 in UTC.
+        seq: The entry that moved it.
+    """
+
+    number: int
+    digest: str
+    since: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIntent:
+    """An operation that holds the model.
+
+    Attributes:
+        root: The operation.
+        op: The process that holds it now.
+        verb: ``promote``, ``rollback``, ``apply`` …
+        data: What it was asked to do.
+        actor: Who asked.
+        since: When it began.
+        until: When its lease ends, seconds since 1970 by the holder's clock.
+        process: Where the holder runs, so that the same machine can tell that it died.
+        paused: Whether it stands still until somebody resumes or aborts it.
+        progress: The newest ``step``'s data.
+        requests: Actions asked of the holder, such as ``pause`` or ``abort``, oldest first.
+    """
+
+    root: str
+    op: str
+    verb: str
+    data: Mapping[str, Any]
+    actor: str
+    since: str
+    until: float
+    process: Mapping[str, Any] = field(default_factory=dict)
+    paused: bool = False
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    requests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What cloudreg last made of an endpoint.
+
+    Attributes:
+        target: Where.
+        spec: The endpoint's spec as plain JSON.
+        at: When, ISO 8601 in UTC.
+        seq: The entry that says so.
+    """
+
+    target: str
+    spec: Mapping[str, Any]
+    at: str
+    seq: int
+
+
+class VersionIndex:
+    """Summaries by number: pages that are read when they are needed, and what changed since."""
+
+    def __init__(
+        self,
+        pages: Mapping[int, str] | None = None,
+        read_page: Callable[[str], bytes] | None = None,
+    ) -> None:
+        """Begin from pages that a checkpoint names.
+
+        Args:
+            pages: Page number to the sha256 of its bytes.
+            read_page: Returns the bytes of a page.
+        """
+        self.pages: dict[int, str] = dict(pages or {})
+        self._read_page = read_page
+        self._loaded: dict[int, dict[int, VersionSummary]] = {}
+        self._changed: dict[int, VersionSummary] = {}
+
+    def get(self, number: int) -> VersionSummary | None:
+        """Return one summary."""
+        return self._changed.get(number) or self._page(number // PAGE).get(number)
+
+    def put(self, summary: VersionSummary) -> None:
+        """Add a summary or change one."""
+        self._changed[summary.number] = summary
+
+    def changed(self) -> list[VersionSummary]:
+        """Return what differs from the pages."""
+        return [self._changed[number] for number in sorted(self._changed)]
+
+    def newest_first(self, last: int) -> Iterator[VersionSummary]:
+        """Yield the summaries from number *last* down to 1."""
+        for number in range(last, 0, -1):
+            summary = self.get(number)
+            if summary is not None:
+                yield summary
+
+    def flush(self) -> dict[str, bytes]:
+        """Return the bytes of the pages that changed, by sha256, and begin from them."""
+        written: dict[str, bytes] = {}
+        for page in sorted({number // PAGE for number in self._changed}):
+            rows = dict(self._page(page))
+            rows.update((n, s) for n, s in self._changed.items() if n // PAGE == page)
+            data = canonical_json([msgspec.to_builtins(rows[n]) for n in sorted(rows)])
+            digest = sha256(data)
+            self.pages[page] = digest
+            self._loaded[page] = rows
+            written[digest] = data
+        self._changed = {}
+        return written
+
+    def _page(self, page: int) -> dict[int, VersionSummary]:
+        if page in self._loaded:
+            return self._loaded[page]
+        digest = self.pages.get(page)
+        rows: dict[int, VersionSummary] = {}
+        if digest is not None:
+            assert self._read_page is not None
+            data = self._read_page(digest)
+            if sha256(data) != digest:
+                raise IntegrityError(f"page {digest} of the version index was changed")
+            decoded = msgspec.json.decode(data, type=list[VersionSummary])
+            rows = {summary.number: summary for summary in decoded}
+        self._loaded[page] = rows
+        return rows
+
+
+class Fold:
+    """The state of one model after some of its entries."""
+
+    def __init__(self, model: str) -> None:
+        """Begin before the first entry."""
+        self.model = model
+        self.seq = -1
+        self.head = GENESIS
+        self.last_number = 0
+        self.stages: dict[str, Holder] = {}
+        self.open: OpenIntent | None = None
+        self.applied: dict[str, Applied] = {}
+        self.versions = VersionIndex()
+        self.recent: dict[str, int] = {}
+        """Digest to number, for the versions since the last checkpoint."""
+
+    def version(self, number: int) -> VersionSummary | None:
+        """Return one version's summary."""
+        return self.versions.get(number) if 1 <= number <= self.last_number else None
+
+    def newest_first(self) -> Iterator[VersionSummary]:
+        """Yield all versions, highest number first."""
+        return self.versions.newest_first(self.last_number)
+
+    def apply(self, entry: Entry) -> None:
+        """Take one more entry into account.
+
+        Raises:
+            IntegrityError: The entry does not follow from those before it.
+        """
+        if entry.seq != self.seq + 1 or entry.prev != self.head:
+            raise IntegrityError(f"ledger of {self.model}: entry {entry.seq} is out of place")
+        try:
+            getattr(self, f"_{entry.kind}")(entry)
+        except (KeyError, TypeError, msgspec.ValidationError) as error:
+            raise IntegrityError(
+                f"ledger of {self.model}, entry {entry.seq} ({entry.kind}) cannot be "
+                f"understood: {error}"
+            ) from error
+        self.seq, self.head = entry.seq, entry.hash
+
+    def _refuse(self, entry: Entry, why: str) -> IntegrityError:
+        return IntegrityError(f"ledger of {self.model}, entry {entry.seq}: a {entry.kind} {why}")
+
+    def _register(self, entry: Entry) -> None:
+        data = entry.data
+        if data["number"] != self.last_number + 1:
+            raise self._refuse(entry, f"of number {data['number']} after {self.last_number}")
+        summary = VersionSummary(
+            number=data["number"],
+            digest=data["digest"],
+            author=entry.actor,
+            created_at=entry.at,
+            seq=entry.seq,
+            size=data["size"],
+            files=data["files"],
+            metrics=data.get("metrics", {}),
+        )
+        self.last_number = summary.number
+        self.recent[summary.digest] = summary.number
+        self.versions.put(summary)
+        self._move(data.get("stages", {}), entry)
+
+    def _approve(self, entry: Entry) -> None:
+        summary = self._known(entry, entry.data["number"])
+        stage = entry.data["stage"]
+        people = summary.approvals.get(stage, ())
+        if entry.actor not in people:
+            approvals = {**summary.approvals, stage: (*people, entry.actor)}
+            self.versions.put(replace(summary, approvals=approvals))
+
+    def _intent(self, entry: Entry) -> None:
+        if self.open is not None:
+            raise self._refuse(entry, f"while {self.open.root} is open")
+        self.open = OpenIntent(
+            root=entry.root,
+            op=entry.op,
+            verb=entry.data["verb"],
+            data=entry.data,
+            actor=entry.actor,
+            since=entry.at,
+            until=entry.data["until"],
+            process=entry.data.get("process", {}),
+        )
+
+    def _step(self, entry: Entry) -> None:
+        held = self._held(entry)
+        self.open = replace(
+            held,
+            until=entry.data["until"],
+            paused=entry.data.get("paused", False),
+            progress=entry.data.get("progress", held.progress),
+            requests=() if entry.data.get("paused", False) else held.requests,
+        )
+
+    def _takeover(self, entry: Entry) -> None:
+        if self.open is None or self.open.root != entry.root:
+            raise self._refuse(entry, f"of {entry.root}, which is not open")
+        self.open = replace(
+            self.open,
+            op=entry.op,
+            until=entry.data["until"],
+            process=entry.data.get("process", {}),
+            paused=False,
+            requests=(),
+        )
+
+    def _done(self, entry: Entry) -> None:
+        self._held(entry)
+        self.open = None
+        self._move(entry.data.get("stages", {}), entry)
+        self._apply_endpoints(entry)
+
+    def _abort(self, entry: Entry) -> None:
+        self._held(entry)
+        self.open = None
+        self._apply_endpoints(entry)
+
+    def _adopt(self, entry: Entry) -> None:
+        if self.open is not None:
+            raise self._refuse(entry, f"while {self.open.root} is open")
+        self._move(entry.data.get("stages", {}), entry)
+        self._apply_endpoints(entry)
+
+    def _note(self, entry: Entry) -> None:
+        request = entry.data.get("request")
+        if request and self.open is not None and entry.root == self.open.root:
+            self.open = replace(self.open, requests=(*self.open.requests, request))
+
+    def _held(self, entry: Entry) -> OpenIntent:
+        if self.open is None or self.open.op != entry.op or self.open.root != entry.root:
+            raise self._refuse(entry, f"by {entry.op}, which does not hold the model")
+        return self.open
+
+    def _known(self, entry: Entry, number: int) -> VersionSummary:
+        summary = self.version(number)
+        if summary is None:
+            raise self._refuse(entry, f"of version {number}, which was never registered")
+        return summary
+
+    def _move(self, stages: Mapping[str, int | None], entry: Entry) -> None:
+        for stage, number in stages.items():
+            if number is None:
+                self.stages.pop(stage, None)
+                continue
+            summary = self._known(entry, number)
+            self.stages[stage] = Holder(
+                number=number, digest=summary.digest, since=entry.at, seq=entry.seq
+            )
+            if stage not in summary.held:
+                self.versions.put(replace(summary, held=(*summary.held, stage)))
+
+    def _apply_endpoints(self, entry: Entry) -> None:
+        for name, applied in entry.data.get("endpoints", {}).items():
+            if applied is None:
+                self.applied.pop(name, None)
+            else:
+                self.applied[name] = Applied(
+                    target=applied["target"], spec=applied["spec"], at=entry.at, seq=entry.seq
+                )

@@ -1,0 +1,246 @@
+"""An open intent is the mutex of a model: claim it, check it before every call, renew, close.
+
+A lock protects nobody once its holder was paused: the holder wakes up and goes on. So every
+mutating call asks first whether the model is still held (`Lease.check`), and whoever finds that it
+is not stops at once. A moment remains between the question and the call; targets that know
+entity tags close it, and reconciling closes the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cloudreg.errors import Conflict, Fenced
+from cloudreg.ledger.entry import Entry
+from cloudreg.ledger.fold import Fold, OpenIntent
+from cloudreg.ledger.log import Draft, Ledger
+
+LEASE_S = 60.0
+"""Seconds that a holder may be silent before others may take over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """Where a holder runs.
+
+    Attributes:
+        host: The machine, its boot and its process namespace; a pid means nothing elsewhere.
+        pid: Process id.
+        started: Its start, in the kernel's ticks; pids are used again.
+    """
+
+    host: str
+    pid: int
+    started: int
+
+    @classmethod
+    def current(cls) -> Process:
+        """Return this process."""
+        return cls(host=_host(), pid=os.getpid(), started=_started(os.getpid()))
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Process | None:
+        """Read what an entry says of a holder."""
+        try:
+            return cls(host=str(data["host"]), pid=int(data["pid"]), started=int(data["started"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def gone(self) -> bool:
+        """Whether it surely does not run any more; False for processes of other machines."""
+        if self.host != _host():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return _started(self.pid) != self.started
+
+
+@cache
+def _host() -> str:
+    parts = [platform.node()]
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        with suppress(OSError):
+            parts.append(Path(path).read_text().strip())
+    with suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return "|".join(parts)
+
+
+def _started(pid: int) -> int:
+    try:
+        # The name in parentheses may hold spaces: count from the last one.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return -1 if fields[0] == "Z" else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def claimable(intent: OpenIntent, now: float) -> bool:
+    """Whether the holder of *intent* is surely gone, or silent for longer than its lease."""
+    if intent.paused:
+        return False
+    process = Process.of(intent.process)
+    return intent.until < now or (process is not None and process.gone)
+
+
+class Lease:
+    """The right to act on a model, until somebody else is given it."""
+
+    def __init__(self, ledger: Ledger, *, op: str, root: str, until: float, lease_s: float) -> None:
+        """Use `claim` or `take_over`."""
+        self.ledger = ledger
+        self.op = op
+        self.root = root
+        self.requests: tuple[str, ...] = ()
+        self._until = until
+        self._lease_s = lease_s
+
+    @classmethod
+    def claim(
+        cls, ledger: Ledger, *, verb: str, data: Mapping[str, Any], lease_s: float = LEASE_S
+    ) -> Lease:
+        """Open an intent.
+
+        Raises:
+            Conflict: Somebody else holds the model; `claimable` tells whether it may be taken.
+        """
+        op = uuid.uuid4().hex
+        until = ledger.clock() + lease_s
+
+        def draft(fold: Fold) -> Draft:
+            if fold.open is not None:
+                raise held(ledger.model, fold.open)
+            return Draft(
+                kind="intent",
+                root=op,
+                data={**data, "verb": verb, "until": until, "process": _process()},
+            )
+
+        ledger.append(draft, op=op)
+        return cls(ledger, op=op, root=op, until=until, lease_s=lease_s)
+
+    @classmethod
+    def take_over(
+        cls, ledger: Ledger, intent: OpenIntent, *, why: str, lease_s: float = LEASE_S
+    ) -> Lease:
+        """Become the holder of an intent whose process is gone, or that is paused.
+
+        Raises:
+            Conflict: It was closed or taken by another process meanwhile.
+        """
+        op = uuid.uuid4().hex
+        until = ledger.clock() + lease_s
+
+        def draft(fold: Fold) -> Draft:
+            if fold.open is None or fold.open.op != intent.op:
+                raise Conflict(f"{ledger.model}: {intent.verb} was taken up by somebody else")
+            return Draft(
+                kind="takeover",
+                root=intent.root,
+                data={"until": until, "process": _process(), "why": why, "from": intent.op},
+            )
+
+        ledger.append(draft, op=op)
+        return cls(ledger, op=op, root=intent.root, until=until, lease_s=lease_s)
+
+    def check(self) -> None:
+        """Return if this process still holds the model; call it before every mutating call.
+
+        Raises:
+            Fenced: It does not: touch nothing more.
+        """
+        fold = self.ledger.read()
+        self._mine(fold)
+        if self._until - self.ledger.clock() < self._lease_s / 2:
+            self.step({})
+
+    def step(self, progress: Mapping[str, Any], *, paused: bool = False) -> None:
+        """Say how far the operation is, and hold the model for longer.
+
+        Raises:
+            Fenced: Somebody else holds it.
+        """
+        until = self.ledger.clock() + self._lease_s
+
+        def draft(fold: Fold) -> Draft:
+            self._mine(fold)
+            data: dict[str, Any] = {"until": until}
+            if progress:
+                data["progress"] = dict(progress)
+            if paused:
+                data["paused"] = True
+            return Draft(kind="step", root=self.root, data=data)
+
+        self.ledger.append(draft, op=self.op)
+        self._until = until
+
+    def done(self, data: Mapping[str, Any]) -> Entry:
+        """Close the intent: stages and endpoints are as *data* says.
+
+        Raises:
+            Fenced: Somebody else holds the model.
+        """
+        return self._close("done", data)
+
+    def abort(self, reason: str, data: Mapping[str, Any] | None = None) -> Entry:
+        """Close the intent without effect.
+
+        Raises:
+            Fenced: Somebody else holds the model.
+        """
+        return self._close("abort", {**(data or {}), "reason": reason})
+
+    def _close(self, kind: str, data: Mapping[str, Any]) -> Entry:
+        def draft(fold: Fold) -> Draft:
+            self._mine(fold)
+            return Draft(kind=kind, root=self.root, data=data)
+
+        entry = self.ledger.append(draft, op=self.op)
+        assert entry is not None
+        return entry
+
+    def _mine(self, fold: Fold) -> None:
+        if fold.open is None or fold.open.op != self.op:
+            holder = f"{fold.open.actor} ({fold.open.verb})" if fold.open else "nobody"
+            raise Fenced(
+                f"{self.ledger.model} is now held by {holder}: this process was silent for too "
+                "long and stops here",
+                hint="run the command again",
+            )
+        self.requests = fold.open.requests
+
+
+def held(model: str, intent: OpenIntent) -> Conflict:
+    """Return the refusal that says who holds *model*."""
+    what = intent.verb
+    if "number" in intent.data:
+        what += f" of {model}:{intent.data['number']}"
+    if "stage" in intent.data:
+        what += f" to {intent.data['stage']}"
+    if intent.paused:
+        return Conflict(
+            f"{model} is held by a paused {what}, begun by {intent.actor} at {intent.since}",
+            hint=f"cloudreg rollout resume {model}, or cloudreg rollout abort {model}",
+        )
+    return Conflict(
+        f"{model} is held by {intent.actor}, {what}, since {intent.since}",
+        hint="wait until it is done, then run the command again",
+    )
+
+
+def _process() -> dict[str, Any]:
+    process = Process.current()
+    return {"host": process.host, "pid": process.pid, "started": process.started}

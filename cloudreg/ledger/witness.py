@@ -1,0 +1,88 @@
+"""What this machine has seen of a ledger, so that a missing end does not go unnoticed.
+
+A hash chain proves that nothing in it was changed; it cannot prove that nothing was cut off its
+end. Somebody has to remember how long it was.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from cloudreg.errors import AlreadyExists, IntegrityError, NotFound
+from cloudreg.provider import ObjectStore
+
+HOME_KEY = "home.json"
+
+
+class Witness:
+    """A folder with the newest entry that was seen of each model."""
+
+    def __init__(self, folder: Path, home: str) -> None:
+        """Remember what is seen of the home called *home*."""
+        self._folder = folder / home
+        self._seen: dict[str, tuple[int, str] | None] = {}
+
+    def newest(self, model: str) -> tuple[int, str] | None:
+        """Return place and hash of the newest entry that was ever seen, or None."""
+        if model not in self._seen:
+            self._seen[model] = self._load(model)
+        return self._seen[model]
+
+    def compare(self, model: str, seq: int, head: str) -> None:
+        """Check one entry against what was seen before.
+
+        Raises:
+            IntegrityError: Another entry stood in this place: the history was rewritten.
+        """
+        seen = self.newest(model)
+        if seen is not None and seen[0] == seq and seen[1] != head:
+            raise IntegrityError(
+                f"ledger of {model}: entry {seq} is not the one that this machine has seen: "
+                "history was rewritten"
+            )
+
+    def saw(self, model: str, seq: int, head: str) -> None:
+        """Remember the newest entry.
+
+        Raises:
+            IntegrityError: The ledger ends before an entry that was seen before.
+        """
+        seen = self.newest(model)
+        if seen is not None and seen[0] > seq:
+            raise IntegrityError(
+                f"ledger of {model} ends at entry {seq}, but this machine has seen entry "
+                f"{seen[0]}: its end is missing"
+            )
+        if seq < 0 or (seen is not None and seen[0] == seq):
+            return
+        self._seen[model] = (seq, head)
+        # Best effort: a full disk must not stop a promotion, and a lost note costs nothing.
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            other = self._load(model)
+            if other is None or other[0] < seq:
+                temporary = self._folder / f".{model}.{os.getpid()}"
+                temporary.write_bytes(msgspec.json.encode([seq, head]))
+                temporary.replace(self._folder / f"{model}.json")
+
+    def _load(self, model: str) -> tuple[int, str] | None:
+        with suppress(OSError, msgspec.MsgspecError):
+            data = (self._folder / f"{model}.json").read_bytes()
+            return msgspec.json.decode(data, type=tuple[int, str])
+        return None
+
+
+def home_id(store: ObjectStore) -> str:
+    """Return the name that this home gave itself when it was first used."""
+    for _ in range(2):
+        with suppress(NotFound), store.open(HOME_KEY) as reader:
+            return str(msgspec.json.decode(reader.read(), type=dict[str, str])["id"])
+        with suppress(AlreadyExists):
+            store.put(msgspec.json.encode({"id": uuid.uuid4().hex}), HOME_KEY, if_absent=True)
+    with store.open(HOME_KEY) as reader:
+        return str(msgspec.json.decode(reader.read(), type=dict[str, str])["id"])

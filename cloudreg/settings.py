@@ -1,0 +1,455 @@
+"""What the user configured: ``cloudreg.toml``, ``CLOUDREG_*``, arguments.
+
+Precedence: arguments, then ``CLOUDREG_*``, then ``cloudreg.toml``, then defaults. Unknown keys are
+errors everywhere. Credentials come from the vendors' own chains and never pass through here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from cloudreg.errors import CloudregError, ConfigError
+from cloudreg.names import check_endpoint, check_model, check_stage, check_target
+from cloudreg.types import (
+    EndpointSpec,
+    ModelVersion,
+    Resources,
+    Rollout,
+    RolloutStrategy,
+    Scaling,
+    Variant,
+)
+
+FILE = "cloudreg.toml"
+PREFIX = "CLOUDREG_"
+
+OTHER_VARIABLES = frozenset(
+    {"CONFIG", "ACTOR", "MODEL_DIR", "DIGEST", "MODEL", "NUMBER", "PORT", "PROVIDER"}
+)
+"""``CLOUDREG_*`` variables that are no settings: the command line's and the model server's."""
+
+DEFAULT_STAGES = ("dev", "staging", "prod")
+
+Gates = tuple[Mapping[str, Any], ...]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TargetSettings(BaseModel):
+    """``[targets.NAME]``: a provider with its account, region and storage.
+
+    Attributes:
+        provider: The plug-in's name. All other keys are the plug-in's own.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    provider: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the keys that the plug-in checks."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class StageSettings(_Strict):
+    """``[stages.NAME]``: a step on the way to production, in the order of the file.
+
+    Attributes:
+        targets: Targets whose registries must show the stage; the home by default.
+        approvals: How many people other than the author must agree.
+        gates: ``[[stages.NAME.gates]]`` tables; without the key, what suits the stage's place:
+            none for the first, ``signature`` for the others, and ``lineage`` and ``card`` too
+            for the last. The order of the stages is always checked.
+    """
+
+    targets: tuple[str, ...] = ()
+    approvals: int = Field(default=0, ge=0, le=20)
+    gates: tuple[dict[str, Any], ...] | None = None
+
+
+class ModelSettings(_Strict):
+    """``[models.NAME]``: what holds for one model only.
+
+    Attributes:
+        gates: ``[[models.NAME.gates.STAGE]]`` tables, beside those of the stage.
+    """
+
+    gates: dict[str, tuple[dict[str, Any], ...]] = {}
+
+
+class RolloutSettings(_Strict):
+    """``[endpoints.NAME.rollout]``; see `cloudreg.types.Rollout`."""
+
+    strategy: RolloutStrategy = RolloutStrategy.ALL_AT_ONCE
+    steps: tuple[int, ...] | None = None
+    bake_s: float = 0.0
+    max_error_rate: float | None = None
+    max_p95_ms: float | None = None
+    min_requests: int = 20
+
+    def noun(self) -> Rollout:
+        """Return the rollout, with the strategy's usual steps where none are given."""
+        usual = {
+            RolloutStrategy.ALL_AT_ONCE: (100,),
+            RolloutStrategy.CANARY: (10, 100),
+            RolloutStrategy.LINEAR: (20, 40, 60, 80, 100),
+        }
+        return Rollout(
+            strategy=self.strategy,
+            steps=self.steps if self.steps is not None else usual[self.strategy],
+            bake_s=self.bake_s,
+            max_error_rate=self.max_error_rate,
+            max_p95_ms=self.max_p95_ms,
+            min_requests=self.min_requests,
+        )
+
+
+class EndpointSettings(_Strict):
+    """``[endpoints.NAME]``: an endpoint that follows a stage of a model.
+
+    Attributes:
+        model: The model.
+        stage: The stage whose version it serves.
+        target: Where it runs; the home by default.
+        gpu: Class and count, such as ``L4`` or ``T4:2``; CPU without.
+        machine_type: The target's own machine name, where the catalog's choice will not do.
+        min_replicas: Lower bound.
+        max_replicas: Upper bound; the lower bound by default.
+        concurrency: Requests in flight per replica that scaling aims at.
+        scale_in_cooldown_s: Seconds of idleness before a replica goes.
+        env: Environment of the model server; no secrets.
+        rollout: How a new version gets its traffic.
+    """
+
+    model: str
+    stage: str
+    target: str | None = None
+    gpu: str | None = None
+    machine_type: str | None = None
+    min_replicas: int = 1
+    max_replicas: int | None = None
+    concurrency: float = 4.0
+    scale_in_cooldown_s: float = 300.0
+    env: dict[str, str] = {}
+    rollout: RolloutSettings = RolloutSettings()
+
+    @property
+    def resources(self) -> Resources:
+        """Return what one replica needs."""
+        return Resources.parse(self.gpu, machine_type=self.machine_type)
+
+    @property
+    def scaling(self) -> Scaling:
+        """Return how many replicas."""
+        upper = max(1, self.min_replicas) if self.max_replicas is None else self.max_replicas
+        return Scaling(
+            min_replicas=self.min_replicas,
+            max_replicas=upper,
+            concurrency=self.concurrency,
+            scale_in_cooldown_s=self.scale_in_cooldown_s,
+        )
+
+    def spec(self, name: str, version: ModelVersion) -> EndpointSpec:
+        """Return the endpoint that serves *version* with all its traffic."""
+        variant = Variant(
+            name="primary",
+            model=version.model,
+            number=version.number,
+            digest=version.digest,
+            resources=self.resources,
+            scaling=self.scaling,
+        )
+        return EndpointSpec(name=name, stage=self.stage, variants=(variant,), env=self.env)
+
+
+class Settings(BaseSettings):
+    """All that is configured.
+
+    Attributes:
+        home: The target that keeps the ledger.
+        state: Folder for what this machine remembers, relative to ``cloudreg.toml``.
+        targets: By name.
+        stages: By name, in order; ``dev``, ``staging``, ``prod`` by default.
+        models: By name; models need no section.
+        endpoints: By name.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    home: str = "local"
+    state: str = ".cloudreg/state"
+    targets: dict[str, TargetSettings] = {"local": TargetSettings(provider="local")}
+    stages: dict[str, StageSettings] = {name: StageSettings() for name in DEFAULT_STAGES}
+    models: dict[str, ModelSettings] = {}
+    endpoints: dict[str, EndpointSettings] = {}
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Return the stages, first to last."""
+        return tuple(self.stages)
+
+    def stage_targets(self, stage: str) -> tuple[str, ...]:
+        """Return the targets that must show *stage*, the home first."""
+        listed = self.stages[stage].targets
+        return listed or (self.home,)
+
+    def endpoint_target(self, name: str) -> str:
+        """Return where an endpoint runs."""
+        return self.endpoints[name].target or self.home
+
+    def gate_tables(self, model: str, stage: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return (place in the configuration, table) of the gates of a stage, for one model."""
+        tables = [(f"stages.{stage}.gates[{i}]", t) for i, t in enumerate(self._of_stage(stage))]
+        own = self.models[model].gates.get(stage, ()) if model in self.models else ()
+        tables += [(f"models.{model}.gates.{stage}[{i}]", t) for i, t in enumerate(own)]
+        return [("the order of stages", {"kind": "stage_order"}), *tables]
+
+    def _of_stage(self, stage: str) -> tuple[Mapping[str, Any], ...]:
+        given = self.stages[stage].gates
+        if given is not None:
+            return given
+        if stage == self.order[0]:
+            return ()
+        if stage == self.order[-1]:
+            return tuple({"kind": kind} for kind in ("signature", "lineage", "card"))
+        return ({"kind": "signature"},)
+
+
+def find(start: Path | None = None) -> Path:
+    """Return the ``cloudreg.toml`` of *start* or of the nearest folder above it.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    named = os.environ.get(f"{PREFIX}CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError(f"{PREFIX}CONFIG names {named}, which is no file")
+        return path.resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+    raise ConfigError(f"there is no {FILE} in {here} or above it", hint="cloudreg init")
+
+
+def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        path: A ``cloudreg.toml``.
+        overrides: Arguments; they beat everything else.
+
+    Raises:
+        ConfigError: Syntax, an unknown key, a wrong value, a name that leads nowhere; with the
+            line and the column, or the name of the environment variable.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} cannot be read: {error}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line, column = _position(str(error), text)
+        reason = re.sub(r" \(at .*\)$", "", str(error))
+        raise ConfigError(f"{path.name}, line {line}, column {column}: {reason}") from error
+    _known_variables()
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            # No dotenv, no secret files: they would be two more places where a value can hide.
+            return init_settings, env_settings, InitSettingsSource(settings_cls, document)
+
+    try:
+        settings = FromFile(**(overrides or {}))
+        _check(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(
+            f"{_place(path, text, first['loc'])}: {_reason(first)}", hint=_nearest(first)
+        ) from error
+    except _Bad as error:
+        raise ConfigError(
+            f"{_place(path, text, error.where)}: {error.reason}", hint=error.hint
+        ) from error
+    return settings
+
+
+class _Bad(Exception):
+    def __init__(self, where: tuple[str, ...], reason: str, hint: str | None = None) -> None:
+        super().__init__(reason)
+        self.where, self.reason, self.hint = where, reason, hint
+
+
+def _check(settings: Settings) -> None:
+    """Refuse names that cannot be, and references that lead nowhere."""
+    targets, stages = settings.targets, settings.stages
+    if settings.home not in targets:
+        raise _Bad(("home",), f"no target {settings.home!r}", f"[targets.{settings.home}]")
+    if not stages:
+        raise _Bad(("stages",), "at least one stage is needed")
+    for name in targets:
+        _named(("targets", name), lambda name=name: check_target(name))
+    for name, stage in stages.items():
+        _named(("stages", name), lambda name=name: check_stage(name))
+        for target in stage.targets:
+            if target not in targets:
+                raise _Bad(("stages", name, "targets"), f"no target {target!r}", _list(targets))
+        if stage.targets and settings.home not in stage.targets:
+            # The home shows every stage: its registry is where people look first.
+            raise _Bad(
+                ("stages", name, "targets"), f"the home, {settings.home!r}, must be among them"
+            )
+    for name, model in settings.models.items():
+        _named(("models", name), lambda name=name: check_model(name))
+        for stage_name in model.gates:
+            if stage_name not in stages:
+                raise _Bad(
+                    ("models", name, "gates", stage_name),
+                    f"no stage {stage_name!r}",
+                    _list(stages),
+                )
+    _check_endpoints(settings)
+
+
+def _check_endpoints(settings: Settings) -> None:
+    targets, stages = settings.targets, settings.stages
+    for name, endpoint in settings.endpoints.items():
+        where = ("endpoints", name)
+        _named(where, lambda name=name: check_endpoint(name))
+        _named((*where, "model"), lambda e=endpoint: check_model(e.model))
+        if endpoint.stage not in stages:
+            raise _Bad((*where, "stage"), f"no stage {endpoint.stage!r}", _list(stages))
+        if endpoint.target is not None and endpoint.target not in targets:
+            raise _Bad((*where, "target"), f"no target {endpoint.target!r}", _list(targets))
+        _named((*where, "gpu"), lambda e=endpoint: e.resources)
+        _named((*where, "min_replicas"), lambda e=endpoint: e.scaling)
+        _named((*where, "rollout"), lambda e=endpoint: e.rollout.noun())
+
+
+def _named(where: tuple[str, ...], check: Any) -> None:
+    try:
+        check()
+    except CloudregError as error:
+        raise _Bad(where, error.message, error.hint) from error
+
+
+def _list(names: Mapping[str, Any]) -> str:
+    return f"there are {', '.join(names)}"
+
+
+def _known_variables() -> None:
+    """Refuse a ``CLOUDREG_*`` variable that nothing reads: it would be silently ignored."""
+    for name in os.environ:
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).split("__", maxsplit=1)[0]
+        if field.lower() not in Settings.model_fields and field not in OTHER_VARIABLES:
+            raise ConfigError(
+                f"environment variable {name} is no setting",
+                hint=f"known are {', '.join(PREFIX + f.upper() for f in Settings.model_fields)}",
+            )
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    key = error["loc"][-1] if error["loc"] else ""
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key {key!r}"
+        case "missing":
+            return f"the key {key!r} is missing"
+        case _:
+            return f"{key}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _nearest(error: Mapping[str, Any]) -> str | None:
+    if error["type"] != "extra_forbidden":
+        return None
+    sections: dict[str, type[BaseModel]] = {
+        "stages": StageSettings,
+        "models": ModelSettings,
+        "endpoints": EndpointSettings,
+    }
+    where = [str(part) for part in error["loc"]]
+    model: type[BaseModel] = Settings
+    if "rollout" in where[:-1]:
+        model = RolloutSettings
+    elif len(where) > 1 and where[0] in sections:
+        model = sections[where[0]]
+    return f"known are {', '.join(model.model_fields)}"
+
+
+def _position(message: str, text: str) -> tuple[int, int]:
+    match = re.search(r"at line (\d+), column (\d+)", message)
+    if match:
+        return int(match[1]), int(match[2])
+    lines = text.splitlines() or [""]
+    return len(lines), len(lines[-1]) + 1
+
+
+def _place(path: Path, text: str, where: tuple[str | int, ...]) -> str:
+    """Return file, line and column of a key, or the variable that set it."""
+    parts = [str(part) for part in where]
+    variable = PREFIX + "__".join(parts).upper()
+    if variable in {name.upper() for name in os.environ}:
+        return f"environment variable {variable}"
+    dotted = ".".join(parts)
+    found = _locate(text, [p for p in parts if not p.isdecimal()])
+    if found is None:
+        return f"{path.name}, {dotted}"
+    return f"{path.name}, line {found[0]}, column {found[1]}, {dotted}"
+
+
+def _locate(text: str, parts: list[str]) -> tuple[int, int] | None:
+    """Find the line and column that come nearest to the key *parts*.
+
+    tomllib does not say where a value stood. Headers and keys are compared part by part; the
+    longest match wins, so that a missing key points at its table.
+    """
+    table: list[str] = []
+    best: tuple[int, int, int] | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
+        key = re.match(r"\s*((?:[\w-]+|\"[^\"]*\")(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"))*)\s*=", line)
+        if header:
+            table = _keys(header[1])
+            candidate, column = table, line.index("[") + 1
+        elif key:
+            candidate, column = [*table, *_keys(key[1])], key.start(1) + 1
+        else:
+            continue
+        if candidate == parts[: len(candidate)] and (best is None or len(candidate) > best[0]):
+            best = (len(candidate), number, column)
+    return (best[1], best[2]) if best else None
+
+
+def _keys(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]
