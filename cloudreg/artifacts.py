@@ -327,6 +327,11 @@ def sweep(store: ObjectStore, *, now: float | None = None) -> int:
     return len(old)
 
 
+def is_present(version: ModelVersion, store: ObjectStore) -> bool:
+    """Whether a store was given the version: the manifest is written last."""
+    return _exists(store, manifest_key(version.digest))
+
+
 def _any(store: ObjectStore, prefix: str) -> bool:
     return next(iter(store.list(prefix)), None) is not None
 

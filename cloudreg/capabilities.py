@@ -54,7 +54,8 @@ class Capabilities:
         """
         if len(spec.variants) > self.traffic_split:
             raise self._refusal(
-                f"endpoint {spec.name}: {len(spec.variants)} variants, {self.traffic_split} at most",
+                f"endpoint {spec.name}: {len(spec.variants)} variants, "
+                f"{self.traffic_split} at most",
                 "traffic_split",
                 target,
             )

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +27,7 @@ MANIFEST_FILE = ".cloudreg/manifest.json"
 """Where a copy of the manifest stands beside the files that a model server reads."""
 
 MAX_PATH = 400
+MAX_PART = 255
 MAX_FILES = 100_000
 
 DTYPES = (
@@ -37,6 +39,14 @@ DTYPES = (
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 
+_LOOK_ALIKES = frozenset("\u2044\u2215\u29f8\u2216\u29f5\ua789\u2236")
+"""Slashes, backslashes and colons that are none, and that NFKC leaves as they are."""
+
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\..*)?", re.IGNORECASE)
+"""Names that are devices on Windows, whatever their ending."""
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
 
 def check_path(path: str) -> str:
     """Return *path* if it is a relative, normalised path that is safe on every file system.
@@ -46,20 +56,25 @@ def check_path(path: str) -> str:
             characters that only look alike, or too long.
     """
     problem = None
+    parts = path.split("/")
     if not path or len(path.encode(errors="replace")) > MAX_PATH:
         problem = f"1 to {MAX_PATH} bytes"
-    elif "\\" in path or "%" in path or ":" in path:
-        problem = "no backslash, percent sign or colon"
-    elif any(unicodedata.category(c).startswith("C") for c in path):
+    elif any(c in '\\%:<>"|?*' for c in path):
+        problem = 'none of \\ % : < > " | ? *'
+    elif any(unicodedata.category(c) in _INVISIBLE for c in path):
         problem = "no control or invisible characters"
-    elif unicodedata.normalize("NFKC", path) != path:
+    elif unicodedata.normalize("NFKC", path) != path or not _LOOK_ALIKES.isdisjoint(path):
         problem = "characters in their plain form (NFKC)"
     elif path.startswith("/") or str(PurePosixPath(path)) != path:
         problem = "a relative path without empty or . parts"
-    elif path.split("/", maxsplit=1)[0].casefold() == ".cloudreg":
+    elif parts[0].casefold() == ".cloudreg":
         problem = "the folder .cloudreg is reserved"
-    elif any(part in ("..", "") or part != part.strip() for part in path.split("/")):
+    elif any(part in ("..", "") or part != part.strip() for part in parts):
         problem = "no .. parts, and no white space at the ends of a part"
+    elif any(part.endswith(".") or _DEVICES.fullmatch(part) for part in parts):
+        problem = "no part that ends in a dot or is a device on Windows"
+    elif any(len(part.encode()) > MAX_PART for part in parts):
+        problem = f"parts of at most {MAX_PART} bytes"
     if problem:
         raise InvalidRequest(f"file path {path[:80]!r}: {problem}")
     return path
@@ -276,6 +291,11 @@ class Manifest:
             other = folded.setdefault(path.casefold(), path)
             if other != path:
                 raise InvalidRequest(f"{other!r} and {path!r} are one file on some disks")
+        for path in paths:
+            for folder in PurePosixPath(path).parents:
+                file = folded.get(str(folder).casefold())
+                if file is not None:
+                    raise InvalidRequest(f"{file!r} would be a file and the folder of {path!r}")
         for name, value in self.metrics.items():
             check_metric(name, value)
         if self.runtime and self.runtime.weights and self.runtime.weights not in paths:
@@ -298,6 +318,9 @@ class Manifest:
             value = _plain(getattr(self, part.name))
             if value not in (None, {}, []):
                 document[part.name] = value
+        if self.metrics:
+            # 1 and 1.0 are one number and must not be two versions.
+            document["metrics"] = {name: float(value) for name, value in self.metrics.items()}
         return canonical_json(document)
 
     @property
@@ -315,13 +338,13 @@ class Manifest:
         if sha256(data) != digest:
             raise IntegrityError(f"manifest {digest} has the bytes of {sha256(data)}")
         try:
-            document = msgspec.json.decode(data)
+            document = msgspec.json.decode(data, type=dict[str, Any])
             if document.pop("format", None) != FORMAT:
                 raise IntegrityError(
                     f"manifest {digest} has an unknown format", hint="upgrade cloudreg"
                 )
             return msgspec.convert(document, cls)
-        except (msgspec.MsgspecError, InvalidRequest, AttributeError) as error:
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors too
             raise IntegrityError(f"manifest {digest} cannot be read: {error}") from error
 
 
@@ -331,13 +354,18 @@ def check_metric(name: str, value: object) -> float:
     Raises:
         InvalidRequest: NaN, infinity, or no number at all; a comparison with it would lie.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidRequest(f"metric {name!r}: {value!r} is not a number")
-    if not math.isfinite(value):
-        raise InvalidRequest(f"metric {name!r} is {value}: only finite numbers can be compared")
     if not name or len(name) > 100 or not name.isprintable():
         raise InvalidRequest(f"metric name {name[:40]!r}: 1 to 100 printable characters")
-    return float(value)
+    # NumPy's scalars are real numbers too.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidRequest(f"metric {name!r}: {value!r} is not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidRequest(f"metric {name!r} is {number}: only finite numbers can be compared")
+    return number
 
 
 def _plain(value: object) -> Any:

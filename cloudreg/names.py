@@ -43,9 +43,22 @@ def canonical_json(value: Any) -> bytes:
         text = json.dumps(
             value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
         )
+        # Another key than text would become text, and sort elsewhere once it was read back.
+        _check_keys(value)
         return text.encode()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidRequest(f"not plain JSON: {error}") from error
+
+
+def _check_keys(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no text")
+            _check_keys(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_keys(inner)
 
 
 def sha256(data: bytes) -> str:
@@ -127,6 +140,12 @@ class ModelRef:
         given = [x for x in (self.number, self.stage, self.digest) if x is not None]
         if len(given) != 1:
             raise InvalidRequest(f"a reference to {self.model} needs a number, a stage or a digest")
+        if self.number is not None and not _NUMBER.fullmatch(str(self.number)):
+            raise InvalidRequest(f"{self}: a version number is a whole number from 1")
+        if self.stage is not None:
+            check_stage(self.stage)
+        if self.digest is not None and not _SHORT_DIGEST.fullmatch(self.digest):
+            raise InvalidRequest(f"{str(self)!r}: a digest is sha256: and 8 to 64 of 0-9 and a-f")
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:
@@ -138,10 +157,6 @@ class ModelRef:
         model, at, rest = text.partition("@")
         if at:
             if rest.startswith("sha256:"):
-                if not _SHORT_DIGEST.fullmatch(rest):
-                    raise InvalidRequest(
-                        f"{text!r}: a digest is sha256: and 8 to 64 of 0-9 and a-f"
-                    )
                 return cls(model=check_model(model), digest=rest)
             return cls(model=check_model(model), stage=check_stage(rest))
         model, colon, rest = text.partition(":")

@@ -6,14 +6,15 @@ stands until it is done.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Protocol, TypeVar
 
 import tenacity
 
-from cloudreg.errors import OperationFailed, OperationTimeout
+from cloudreg.errors import CloudregError, OperationFailed, OperationTimeout
 from cloudreg.provider import Operation
 from cloudreg.types import OperationState, OperationStatus
 
@@ -84,21 +85,47 @@ def poll_until(
     interval_s: float = 0.05,
     max_interval_s: float = 5.0,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> T | None:
     """Ask until *done* says so; return the last answer, or None when time is up.
 
-    The interval doubles from *interval_s* to *max_interval_s*.
+    The interval doubles from *interval_s* to *max_interval_s*; the last one ends with the time,
+    so that the last question is asked when time is up and not before.
     """
+    end = clock() + timeout_s
+    doubling = tenacity.wait_exponential(multiplier=interval_s, max=max_interval_s)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda answer: not done(answer)),
-        wait=tenacity.wait_exponential(multiplier=interval_s, max=max_interval_s),
-        stop=tenacity.stop_after_delay(timeout_s),
+        wait=lambda state: max(0.0, min(doubling(state), end - clock())),
+        stop=lambda _: clock() >= end,
         sleep=sleep,
     )
     try:
         return retrying(ask)
     except tenacity.RetryError:
         return None
+
+
+@contextmanager
+def every(interval_s: float, action: Callable[[], None]) -> Iterator[None]:
+    """Do *action* in another thread every *interval_s* seconds while the block runs.
+
+    What it raises ends the repetition quietly: the block finds out by itself.
+    """
+    over = threading.Event()
+
+    def repeat() -> None:
+        with suppress(CloudregError):
+            while not over.wait(interval_s):
+                action()
+
+    thread = threading.Thread(target=repeat, name="every", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def wait(
@@ -111,6 +138,7 @@ def wait(
     interval_s: float = 0.05,
     max_interval_s: float = 5.0,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> OperationStatus:
     """Poll until the operation succeeds.
 
@@ -124,6 +152,7 @@ def wait(
         interval_s: First pause between two polls; it doubles.
         max_interval_s: Longest pause.
         sleep: For tests.
+        clock: For tests; seconds that only rise.
 
     Raises:
         OperationFailed: The target gave up; the message and the log lines are its own.
@@ -137,9 +166,10 @@ def wait(
             nonlocal shown
             on_poll()
             status = operation.poll()
-            if status.progress is not None and status.progress > shown:
-                task.advance(status.progress - shown)
-                shown = status.progress
+            reached = min(status.progress or 0.0, 1.0)
+            if reached > shown:
+                task.advance(reached - shown)
+                shown = reached
             if status.message:
                 task.note(status.message)
             return status
@@ -151,6 +181,7 @@ def wait(
             interval_s=interval_s,
             max_interval_s=max_interval_s,
             sleep=sleep,
+            clock=clock,
         )
         if status is None:
             raise OperationTimeout(
@@ -158,7 +189,9 @@ def wait(
             )
         if status.state is OperationState.FAILED:
             raise OperationFailed(
-                f"{operation.name}: {status.message}", target=target, logs=status.logs
+                f"{operation.name}: {status.message or 'no reason given'}",
+                target=target,
+                logs=status.logs,
             )
         task.advance(1.0 - shown)
         return status

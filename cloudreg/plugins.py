@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from cloudreg.errors import ConfigError, ProviderNotInstalled
 from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
@@ -27,19 +27,35 @@ def provider_plugin(name: str) -> ProviderPlugin:
 
     Raises:
         ProviderNotInstalled: No such plug-in; the message lists those there are.
-        ConfigError: The entry point names something else than a plug-in.
+        ConfigError: The entry point cannot be loaded, names something else than a plug-in, or
+            is one of two of that name.
     """
     if name in _registered:
         return _registered[name]
-    for point in entry_points(group=GROUP):
-        if point.name == name:
-            plugin = point.load()
-            if not isinstance(plugin, ProviderPlugin):
-                raise ConfigError(f"entry point {name!r} is {plugin!r}, not a ProviderPlugin")
-            return plugin
-    raise ProviderNotInstalled(
-        f"no provider {name!r} is installed; there are {', '.join(provider_names()) or 'none'}"
-    )
+    # One distribution can stand on the path twice, with the same value.
+    values = {point.value: point for point in entry_points(group=GROUP, name=name)}
+    if not values:
+        raise ProviderNotInstalled(
+            f"no provider {name!r} is installed; there are {', '.join(provider_names()) or 'none'}"
+        )
+    if len(values) > 1:
+        raise ConfigError(
+            f"provider {name!r} is installed more than once: {', '.join(sorted(values))}",
+            hint="uninstall the distribution that is not wanted",
+        )
+    return _loaded(name, *values.values())
+
+
+def _loaded(name: str, point: EntryPoint) -> ProviderPlugin:
+    try:
+        plugin = point.load()
+    except Exception as error:  # the module of a stranger may raise anything
+        raise ConfigError(
+            f"provider {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(plugin, ProviderPlugin):
+        raise ConfigError(f"entry point {name!r} is {plugin!r}, not a ProviderPlugin")
+    return plugin
 
 
 def open_provider(plugin: ProviderPlugin, settings: object, context: ProviderContext) -> Provider:

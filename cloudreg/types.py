@@ -6,6 +6,7 @@ new noun, never a changed one.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,9 @@ __all__ = [
     "VariantMetrics",
     "VariantStatus",
 ]
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,8 +178,12 @@ class Scaling:
                 f"replicas {self.min_replicas} to {self.max_replicas}: "
                 "the minimum is 0 or more, the maximum at least 1 and the minimum"
             )
-        if not self.concurrency > 0 or self.scale_in_cooldown_s < 0:
-            raise InvalidRequest("concurrency must be above 0, scale_in_cooldown_s not below 0")
+        if not (self.concurrency > 0 and math.isfinite(self.concurrency)):
+            raise InvalidRequest(f"concurrency {self.concurrency} is not a number above 0")
+        if not (self.scale_in_cooldown_s >= 0 and math.isfinite(self.scale_in_cooldown_s)):
+            raise InvalidRequest(
+                f"scale_in_cooldown_s {self.scale_in_cooldown_s} is not a number from 0"
+            )
 
     @property
     def autoscaled(self) -> bool:
@@ -240,6 +248,16 @@ class EndpointSpec:
         total = sum(v.weight for v in self.variants)
         if total != 100:
             raise InvalidRequest(f"endpoint {self.name}: weights sum to {total}, not 100")
+        models = sorted({v.model for v in self.variants})
+        if len(models) > 1:
+            raise InvalidRequest(
+                f"endpoint {self.name}: variants of {', '.join(models)}, not of one"
+            )
+        for key, value in self.env.items():
+            if not _VARIABLE.fullmatch(key) or "\0" in value:
+                raise InvalidRequest(
+                    f"endpoint {self.name}: {key!r} cannot be an environment variable"
+                )
 
     @property
     def model(self) -> str:
@@ -396,12 +414,16 @@ class Rollout:
             raise InvalidRequest(f"rollout steps {list(self.steps)}: rising, 1 to 100, ending 100")
         if self.strategy is RolloutStrategy.ALL_AT_ONCE and self.steps != (100,):
             raise InvalidRequest("an all_at_once rollout has no steps", hint='strategy = "canary"')
-        if self.bake_s < 0 or self.min_requests < 0:
-            raise InvalidRequest("bake_s and min_requests must not be negative")
+        if not (self.bake_s >= 0 and math.isfinite(self.bake_s)):
+            raise InvalidRequest(f"bake_s {self.bake_s} is not a number from 0")
+        if self.min_requests < 0:
+            raise InvalidRequest(f"min_requests {self.min_requests} is negative")
         if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
             raise InvalidRequest(f"max_error_rate {self.max_error_rate} is not 0 to 1")
-        if self.max_p95_ms is not None and not self.max_p95_ms > 0:
-            raise InvalidRequest(f"max_p95_ms {self.max_p95_ms} is not above 0")
+        if self.max_p95_ms is not None and not (
+            self.max_p95_ms > 0 and math.isfinite(self.max_p95_ms)
+        ):
+            raise InvalidRequest(f"max_p95_ms {self.max_p95_ms} is not a number above 0")
 
     @property
     def gated(self) -> bool:

@@ -29,6 +29,7 @@ class _State(msgspec.Struct, forbid_unknown_fields=True):
     seq: int
     head: str
     last_number: int
+    closed: int
     stages: dict[str, Holder]
     open: OpenIntent | None
     applied: dict[str, Applied]
@@ -49,6 +50,7 @@ def encode(fold: Fold) -> tuple[bytes, dict[str, bytes]]:
         "seq": fold.seq,
         "head": fold.head,
         "last_number": fold.last_number,
+        "closed": fold.closed,
         "stages": msgspec.to_builtins(fold.stages),
         "open": msgspec.to_builtins(fold.open),
         "applied": msgspec.to_builtins(fold.applied),
@@ -104,6 +106,7 @@ def read(store: ObjectStore, model: str, seq: int) -> tuple[Fold, str]:
 
     fold = Fold(model)
     fold.seq, fold.head, fold.last_number = state.seq, state.head, state.last_number
+    fold.closed = state.closed
     fold.stages, fold.open, fold.applied = state.stages, state.open, state.applied
     fold.versions = VersionIndex({int(p): d for p, d in state.pages.items()}, read_page)
     return fold, sha256(data)

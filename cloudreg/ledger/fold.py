@@ -54,12 +54,14 @@ class Holder:
         digest: Its identity.
         since: When the stage moved, ISO 8601 in UTC.
         seq: The entry that moved it.
+        previous: The number that the stage pointed to before: what a rollback goes back to.
     """
 
     number: int
     digest: str
     since: str
     seq: int
+    previous: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +191,8 @@ class Fold:
         self.last_number = 0
         self.stages: dict[str, Holder] = {}
         self.open: OpenIntent | None = None
+        self.closed = -1
+        """The newest entry that ended an operation, and so may have changed targets."""
         self.applied: dict[str, Applied] = {}
         self.versions = VersionIndex()
         self.recent: dict[str, int] = {}
@@ -286,17 +290,20 @@ class Fold:
         )
 
     def _done(self, entry: Entry) -> None:
+        self.closed = entry.seq
         self._held(entry)
         self.open = None
         self._move(entry.data.get("stages", {}), entry)
         self._apply_endpoints(entry)
 
     def _abort(self, entry: Entry) -> None:
+        self.closed = entry.seq
         self._held(entry)
         self.open = None
         self._apply_endpoints(entry)
 
     def _adopt(self, entry: Entry) -> None:
+        self.closed = entry.seq
         if self.open is not None:
             raise self._refuse(entry, f"while {self.open.root} is open")
         self._move(entry.data.get("stages", {}), entry)
@@ -324,8 +331,13 @@ class Fold:
                 self.stages.pop(stage, None)
                 continue
             summary = self._known(entry, number)
+            before = self.stages.get(stage)
             self.stages[stage] = Holder(
-                number=number, digest=summary.digest, since=entry.at, seq=entry.seq
+                number=number,
+                digest=summary.digest,
+                since=entry.at,
+                seq=entry.seq,
+                previous=before.number if before is not None else None,
             )
             if stage not in summary.held:
                 self.versions.put(replace(summary, held=(*summary.held, stage)))

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from cloudreg.errors import Conflict, Fenced
 from cloudreg.ledger.entry import Entry
 from cloudreg.ledger.fold import Fold, OpenIntent
 from cloudreg.ledger.log import Draft, Ledger
+from cloudreg.operations import every
 
 LEASE_S = 60.0
 """Seconds that a holder may be silent before others may take over."""
@@ -107,12 +108,26 @@ class Lease:
         self.requests: tuple[str, ...] = ()
         self._until = until
         self._lease_s = lease_s
+        self._checked = 0.0
 
     @classmethod
     def claim(
-        cls, ledger: Ledger, *, verb: str, data: Mapping[str, Any], lease_s: float = LEASE_S
+        cls,
+        ledger: Ledger,
+        *,
+        verb: str,
+        data: Mapping[str, Any],
+        guard: Callable[[Fold], None] = lambda _: None,
+        lease_s: float = LEASE_S,
     ) -> Lease:
         """Open an intent.
+
+        Args:
+            ledger: Of the model.
+            verb: What is about to happen.
+            data: What was asked for; plain JSON.
+            guard: Raises if the plan no longer fits the newest state.
+            lease_s: Seconds that this process may be silent.
 
         Raises:
             Conflict: Somebody else holds the model; `claimable` tells whether it may be taken.
@@ -123,6 +138,7 @@ class Lease:
         def draft(fold: Fold) -> Draft:
             if fold.open is not None:
                 raise held(ledger.model, fold.open)
+            guard(fold)
             return Draft(
                 kind="intent",
                 root=op,
@@ -164,8 +180,26 @@ class Lease:
         """
         fold = self.ledger.read()
         self._mine(fold)
+        self._checked = self.ledger.clock()
         if self._until - self.ledger.clock() < self._lease_s / 2:
             self.step({})
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Hold the model while the block does one long thing, such as copying a large file.
+
+        Another thread renews the lease. A process that is paused as a whole renews nothing, and
+        finds out at its next `check`.
+        """
+        ledger = self.ledger.twin()
+        renewing = Lease(
+            ledger, op=self.op, root=self.root, until=self._until, lease_s=self._lease_s
+        )
+        return every(self._lease_s / 3, lambda: renewing.step({}))
+
+    def glance(self) -> None:
+        """Check now and then while waiting: no call follows, so once a second will do."""
+        if abs(self.ledger.clock() - self._checked) >= 1.0:
+            self.check()
 
     def step(self, progress: Mapping[str, Any], *, paused: bool = False) -> None:
         """Say how far the operation is, and hold the model for longer.
@@ -220,6 +254,7 @@ class Lease:
                 "long and stops here",
                 hint="run the command again",
             )
+        self._until = fold.open.until
         self.requests = fold.open.requests
 
 

@@ -78,6 +78,10 @@ class Ledger:
         self._witness = witness
         self._fold: Fold | None = None
 
+    def twin(self) -> Ledger:
+        """Return the same ledger for another thread; one object serves one thread."""
+        return Ledger(self.store, self.model, actor=self.actor, tool=self.tool, clock=self.clock)
+
     def read(self) -> Fold:
         """Return the state after the newest entry.
 
@@ -85,6 +89,9 @@ class Ledger:
             IntegrityError: What is read does not hang together, or is older than what this
                 machine has seen before.
         """
+        if self._witness is not None:
+            # Before the entries: what others on this machine see meanwhile is no proof of loss.
+            self._witness.newest(self.model)
         if self._fold is None:
             self._fold = self._start()
         self._follow(self._fold)

@@ -7,6 +7,7 @@ end. Somebody has to remember how long it was.
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -77,12 +78,27 @@ class Witness:
         return None
 
 
+def known_home_id(store: ObjectStore) -> str | None:
+    """Return the name that this home gave itself; None before it was first used."""
+    try:
+        with store.open(HOME_KEY) as reader:
+            name = msgspec.json.decode(reader.read(), type=dict[str, str]).get("id", "")
+    except NotFound:
+        return None
+    except msgspec.MsgspecError as error:
+        raise IntegrityError(f"{HOME_KEY} in the home's store cannot be read: {error}") from error
+    # It becomes the name of a folder on this machine.
+    if not re.fullmatch(r"[0-9a-f]{32}", name):
+        raise IntegrityError(f"{HOME_KEY} in the home's store holds no id of cloudreg's")
+    return name
+
+
 def home_id(store: ObjectStore) -> str:
-    """Return the name that this home gave itself when it was first used."""
-    for _ in range(2):
-        with suppress(NotFound), store.open(HOME_KEY) as reader:
-            return str(msgspec.json.decode(reader.read(), type=dict[str, str])["id"])
+    """Return the name that this home gave itself when it was first used: now, if need be."""
+    for _ in range(3):
+        known = known_home_id(store)
+        if known is not None:
+            return known
         with suppress(AlreadyExists):
             store.put(msgspec.json.encode({"id": uuid.uuid4().hex}), HOME_KEY, if_absent=True)
-    with store.open(HOME_KEY) as reader:
-        return str(msgspec.json.decode(reader.read(), type=dict[str, str])["id"])
+    raise IntegrityError(f"{HOME_KEY} cannot be read back from the home's store")

@@ -1,0 +1,255 @@
+"""Endpoints that follow stages: what they should be, what they are, and the way between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cloudreg import artifacts
+from cloudreg.fence import FencedEndpoints, FencedRegistry
+from cloudreg.ledger import Fold, Lease
+from cloudreg.names import ModelRef
+from cloudreg.operations import SILENT, Progress
+from cloudreg.plan import EndpointChange, endpoint_change, flat, spec_from_json, spec_json
+from cloudreg.projection import Difference, mirror
+from cloudreg.registry import Registry
+from cloudreg.rollout import Roller
+from cloudreg.settings import Settings
+from cloudreg.targets import Targets
+from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, ModelVersion
+
+NOWHERE: Mapping[str, int] = {}
+"""No rollout is under way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What the configured endpoints of a model should be.
+
+    Attributes:
+        changes: Endpoints that are not what they should be.
+        waiting: Endpoints whose stage holds no version yet.
+        orphans: (target, endpoint) that cloudreg made and nobody configures any more.
+    """
+
+    changes: tuple[EndpointChange, ...]
+    waiting: tuple[str, ...] = ()
+    orphans: tuple[tuple[str, str], ...] = ()
+
+
+class Deployer:
+    """The endpoints of all targets."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        targets: Targets,
+        registry: Registry,
+        *,
+        progress: Progress = SILENT,
+        timeout_s: float = 1800.0,
+    ) -> None:
+        """Use what is configured, opened and registered."""
+        self._settings = settings
+        self._targets = targets
+        self._registry = registry
+        self._progress = progress
+        self._timeout_s = timeout_s
+
+    def names(self, *, model: str | None = None, stage: str | None = None) -> list[str]:
+        """Return the configured endpoints, by name."""
+        return sorted(
+            name
+            for name, endpoint in self._settings.endpoints.items()
+            if (model is None or endpoint.model == model)
+            and (stage is None or endpoint.stage == stage)
+        )
+
+    def observe(self, names: Iterable[str]) -> dict[str, Endpoint | None]:
+        """Return the endpoints as they are now, with one list call for each target."""
+        wanted = list(names)
+        seen: dict[str, Endpoint | None] = dict.fromkeys(wanted)
+        for target in sorted({self._settings.endpoint_target(name) for name in wanted}):
+            for endpoint in self._targets[target].endpoints.endpoints():
+                name = endpoint.spec.name
+                if name in seen and self._settings.endpoint_target(name) == target:
+                    seen[name] = endpoint
+        return seen
+
+    def desired(
+        self,
+        names: Sequence[str],
+        *,
+        holders: Callable[[str, str], ModelVersion | None],
+    ) -> Desired:
+        """Compare the configured endpoints with what there is.
+
+        Args:
+            names: Configured endpoints.
+            holders: Returns the version of a model that a stage has, or will have.
+
+        Raises:
+            Unsupported: A target cannot do what is configured; nothing was touched.
+        """
+        observed = self.observe(names)
+        changes, waiting = [], []
+        for name in names:
+            configured = self._settings.endpoints[name]
+            target = self._settings.endpoint_target(name)
+            version = holders(configured.model, configured.stage)
+            if version is None:
+                waiting.append(name)
+                continue
+            spec = configured.spec(name, version)
+            rollout = configured.rollout.noun()
+            capabilities = self._targets[target].capabilities
+            capabilities.require(spec, target=target)
+            change = endpoint_change(
+                name, target=target, desired=spec, observed=observed[name], rollout=rollout
+            )
+            if change is not None:
+                changes.append(change)
+        return Desired(changes=tuple(changes), waiting=tuple(waiting), orphans=self._orphans())
+
+    def _orphans(self) -> tuple[tuple[str, str], ...]:
+        used = {self._settings.endpoint_target(name) for name in self._settings.endpoints}
+        return tuple(
+            (target, endpoint.spec.name)
+            for target in sorted(used | {self._settings.home})
+            for endpoint in self._targets[target].endpoints.endpoints()
+            if endpoint.spec.name not in self._settings.endpoints
+        )
+
+    def deploy(
+        self,
+        changes: Sequence[EndpointChange],
+        lease: Lease,
+        *,
+        touched: list[str],
+        first_steps: Mapping[str, int] = NOWHERE,
+    ) -> dict[str, Any]:
+        """Make the changes one after another, and return what the ledger records of them.
+
+        Args:
+            changes: From `desired`.
+            lease: Of the model that they serve.
+            touched: Gets the name of each endpoint before it is touched, for whoever undoes.
+            first_steps: Endpoint to the step where its paused rollout goes on.
+
+        Raises:
+            RolloutPaused: The endpoint stays as it is.
+            CloudregError: A change failed.
+        """
+        applied: dict[str, Any] = {}
+        for change in changes:
+            touched.append(change.name)
+            if change.after is None:
+                self.roller(change.target, lease, {}).delete(change.name)
+                applied[change.name] = None
+                continue
+            versions = self._versions(change.after, change.before)
+            for variant in change.after.variants:
+                self.bring(versions[variant.digest], change.target, lease)
+            roller = self.roller(change.target, lease, versions)
+            live = roller.roll(
+                change.before,
+                change.after,
+                change.rollout,
+                first_step=first_steps.get(change.name, 0),
+            )
+            applied[change.name] = {"target": change.target, "spec": spec_json(live.spec)}
+        return applied
+
+    def restore(self, name: str, target: str, before: EndpointSpec | None, lease: Lease) -> None:
+        """Bring one endpoint back to *before*."""
+        versions = self._versions(before, None) if before is not None else {}
+        self.roller(target, lease, versions).restore(name, before)
+
+    def roller(self, target: str, lease: Lease, versions: Mapping[str, ModelVersion]) -> Roller:
+        """Return what moves endpoints of a target, behind the lease's fence."""
+        return Roller(
+            FencedEndpoints(self._targets[target].endpoints, lease),
+            lease,
+            target=target,
+            artifacts=versions,
+            progress=self._progress,
+            timeout_s=self._timeout_s,
+        )
+
+    def drift(self, model: str, fold: Fold) -> list[Difference]:
+        """Return where endpoints are not what cloudreg last made of them."""
+        found: list[Difference] = []
+        for name, applied in sorted(fold.applied.items()):
+            wanted = spec_from_json(applied.spec)
+            seen = self._targets[applied.target].endpoints.endpoint(name)
+            if seen is None:
+                found.append(_difference(name, applied.target, "endpoint", "there", "gone"))
+                continue
+            found += [
+                _difference(name, applied.target, key, left, right)
+                for key, left, right in _fields(spec_json(wanted), spec_json(seen.spec))
+            ]
+            if seen.status is not EndpointStatus.READY:
+                state = f"{seen.status} ({seen.message})" if seen.message else str(seen.status)
+                found.append(_difference(name, applied.target, "status", "ready", state))
+            running = {status.name: status for status in seen.variants}
+            for variant in wanted.variants:
+                status = running.get(variant.name)
+                if status is not None and status.digest != variant.digest:
+                    found.append(
+                        _difference(
+                            name,
+                            applied.target,
+                            f"{variant.name} runs",
+                            variant.digest,
+                            status.digest,
+                        )
+                    )
+        return found
+
+    def bring(self, version: ModelVersion, target: str, lease: Lease) -> None:
+        """Make sure that the target has the version, with the very bytes that were registered.
+
+        Raises:
+            IntegrityError: It has others.
+        """
+        provider = self._targets[target]
+        with lease.kept():
+            mirror(
+                version,
+                source=None if target == self._settings.home else self._registry.store,
+                store=provider.store,
+                registry=FencedRegistry(provider.registry, lease),
+                progress=self._progress,
+            )
+            artifacts.check(version, provider.store, target=target, progress=self._progress)
+
+    def _versions(self, spec: EndpointSpec, before: Endpoint | None) -> dict[str, ModelVersion]:
+        variants = [*spec.variants, *(before.spec.variants if before is not None else ())]
+        versions: dict[str, ModelVersion] = {}
+        for variant in variants:
+            if variant.digest not in versions:
+                ref = ModelRef(model=variant.model, digest=variant.digest)
+                versions[variant.digest] = self._registry.version(ref)
+        return versions
+
+
+def _difference(name: str, target: str, part: str, ledger: object, actual: object) -> Difference:
+    return Difference(
+        kind="endpoint",
+        name=name,
+        target=target,
+        field=part,
+        ledger=str(ledger),
+        actual=str(actual),
+    )
+
+
+def _fields(wanted: Mapping[str, Any], seen: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    left, right = dict(flat(wanted)), dict(flat(seen))
+    return [
+        (key, left.get(key), right.get(key))
+        for key in sorted({*left, *right})
+        if left.get(key) != right.get(key)
+    ]

@@ -1,0 +1,363 @@
+"""What a request would change: the order of stages, approvals, gates, copies, endpoints.
+
+Everything here looks and refuses; nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cloudreg import gates
+from cloudreg.artifacts import is_present
+from cloudreg.deploy import Deployer
+from cloudreg.errors import ApprovalRequired, InvalidRequest, NotFound, RepairRequired
+from cloudreg.ledger import Fold
+from cloudreg.names import ModelRef
+from cloudreg.operations import SILENT, Progress
+from cloudreg.plan import Action, Change, EndpointChange, Plan, spec_json, stage_change
+from cloudreg.projection import differences
+from cloudreg.registry import Registry
+from cloudreg.settings import Settings
+from cloudreg.targets import Targets
+from cloudreg.types import Endpoint, GateResult, ModelVersion, Rollout
+
+Serve = Callable[[ModelVersion], AbstractContextManager[gates.Predictor]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One request, prepared: what it would change, and what must still be so when it does.
+
+    Attributes:
+        model: Whose ledger.
+        plan: For people.
+        changes: For the deployer.
+        version: What moves, if a stage moves.
+        stage: Where to.
+        previous: The stage's number now.
+    """
+
+    model: str
+    plan: Plan
+    changes: tuple[EndpointChange, ...]
+    version: ModelVersion | None = None
+    stage: str | None = None
+    previous: int | None = None
+
+    @property
+    def verb(self) -> str:
+        """Return what is about to happen."""
+        return str(self.plan.request["verb"])
+
+    @property
+    def moves_stage(self) -> bool:
+        """Whether a stage would point to another version."""
+        return any(change.kind == "stage" for change in self.plan.changes)
+
+    def intent(self) -> dict[str, Any]:
+        """Return what the ledger keeps, so that another process can finish or undo it."""
+        data: dict[str, Any] = {
+            "request": dict(self.plan.request),
+            "endpoints": {
+                c.name: {
+                    "target": c.target,
+                    "before": spec_json(c.before.spec) if c.before else None,
+                }
+                for c in self.changes
+            },
+            "gates": [r.to_json() for r in self.plan.gates],
+        }
+        if self.version is not None:
+            data |= {
+                "stage": self.stage,
+                "number": self.version.number,
+                "digest": self.version.digest,
+                "previous": self.previous,
+            }
+        for key in ("break_glass", "reason"):
+            if self.plan.request.get(key):
+                data[key] = self.plan.request[key]
+        return data
+
+
+class Planner:
+    """Prepares everything that changes stages or endpoints."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        targets: Targets,
+        registry: Registry,
+        deployer: Deployer,
+        *,
+        root: Path,
+        serve: Serve,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Use what is configured.
+
+        Args:
+            settings: The configuration.
+            targets: Opened when needed.
+            registry: The home's.
+            deployer: Of the endpoints.
+            root: The folder of ``cloudreg.toml``.
+            serve: Starts a model server for a version, for gates.
+            progress: Where it is shown.
+        """
+        self._settings = settings
+        self._targets = targets
+        self._registry = registry
+        self._deployer = deployer
+        self._root = root
+        self._serve = serve
+        self._progress = progress
+
+    def promotion(
+        self,
+        version: ModelVersion,
+        stage: str,
+        *,
+        verb: str = "promote",
+        break_glass: str | None = None,
+        reason: str = "",
+        known_gates: Sequence[GateResult] | None = None,
+        resumed: bool = False,
+    ) -> Work:
+        """Return what moving *version* into *stage* would change.
+
+        Args:
+            version: What moves.
+            stage: Where to.
+            verb: ``promote`` or ``rollback``.
+            break_glass: Why order, gates and approvals do not count this time.
+            reason: For the ledger.
+            known_gates: What the gates found in this very state; they are not run again.
+            resumed: The operation is under way: targets may show part of it.
+
+        Raises:
+            RepairRequired: A target shows something else than the ledger in that stage.
+            Unsupported: A target cannot do what its endpoints ask for.
+        """
+        self._registry.check_stage(stage)
+        model = version.model
+        fold = self._registry.fold(model)
+        holder = fold.stages.get(stage)
+        request: dict[str, Any] = {"verb": verb, "ref": version.ref, "to": stage}
+        if break_glass:
+            request["break_glass"] = break_glass
+        if reason:
+            request["reason"] = reason
+        if not (break_glass or resumed):
+            self._check_shown(model, stage, fold)
+        changes: list[Change] = [*self._copies(version, stage)]
+        if holder is None or holder.digest != version.digest:
+            changes.append(
+                stage_change(
+                    model,
+                    stage,
+                    before=(holder.number, holder.digest) if holder else None,
+                    after=(version.number, version.digest),
+                    note=f"break glass: {break_glass}" if break_glass else "",
+                )
+            )
+
+        def holders(_: str, __: str) -> ModelVersion:
+            return version
+
+        names = self._deployer.names(model=model, stage=stage)
+        desired = self._deployer.desired(names, holders=holders)
+        moves = desired.changes
+        if verb == "rollback":
+            # Going back must be quick: what is gone back to has proved itself here before.
+            moves = tuple(_at_once(change) for change in moves)
+        changes += [change.change() for change in moves]
+        results: Sequence[GateResult] = known_gates or ()
+        if known_gates is None and verb == "promote" and changes:
+            results = self._run_gates(version, stage, fold)
+        return Work(
+            model=model,
+            plan=Plan(request=request, changes=tuple(changes), gates=tuple(results)),
+            changes=moves,
+            version=version,
+            stage=stage,
+            previous=holder.number if holder else None,
+        )
+
+    def endpoints(self, model: str, names: Sequence[str], *, prune: bool = False) -> Work:
+        """Return what making a model's endpoints as they are configured would change."""
+        fold = self._registry.ledger(model).read()
+
+        def holders(model: str, stage: str) -> ModelVersion | None:
+            holder = fold.stages.get(stage)
+            if holder is None:
+                return None
+            return self._registry.version(ModelRef(model=model, number=holder.number))
+
+        desired = self._deployer.desired(names, holders=holders)
+        moves = list(desired.changes)
+        warnings = [
+            f"endpoint {name} waits for a version of {model} in "
+            f"{self._settings.endpoints[name].stage}"
+            for name in desired.waiting
+        ]
+        for target, name in desired.orphans:
+            seen = self._targets[target].endpoints.endpoint(name)
+            if seen is None or seen.spec.model != model:
+                continue
+            if prune:
+                moves.append(EndpointChange(name=name, target=target, before=seen, after=None))
+            else:
+                warnings.append(
+                    f"endpoint {name} on {target} is not configured any more; "
+                    "--prune would destroy it"
+                )
+        return Work(
+            model=model,
+            plan=Plan(
+                request={"verb": "apply", "model": model, "prune": prune},
+                changes=tuple(change.change() for change in moves),
+                warnings=tuple(warnings),
+            ),
+            changes=tuple(moves),
+        )
+
+    def down(self, model: str, endpoints: Mapping[str, tuple[str, Endpoint]]) -> Work:
+        """Return what removing endpoints would change; the model and its stages stay."""
+        moves = tuple(
+            EndpointChange(name=name, target=target, before=seen, after=None)
+            for name, (target, seen) in endpoints.items()
+        )
+        return Work(
+            model=model,
+            plan=Plan(
+                request={"verb": "down", "model": model, "endpoints": sorted(endpoints)},
+                changes=tuple(move.change() for move in moves),
+            ),
+            changes=moves,
+        )
+
+    def rollback_to(self, model: str, stage: str, to: ModelRef | None) -> ModelVersion:
+        """Return the version that a rollback goes back to.
+
+        Raises:
+            NotFound: The stage holds nothing, or has held nothing else before.
+            InvalidRequest: The version never held the stage: that would be a promotion.
+        """
+        self._registry.check_stage(stage)
+        fold = self._registry.fold(model)
+        holder = fold.stages.get(stage)
+        if holder is None:
+            raise NotFound(f"no version of {model} is in {stage}: nothing to go back from")
+        if to is None:
+            if holder.previous is None:
+                raise NotFound(f"{model}@{stage} has held nothing but {model}:{holder.number}")
+            return self._registry.version(ModelRef(model=model, number=holder.previous))
+        summary = self._registry.summary(to)
+        if stage not in summary.held:
+            raise InvalidRequest(
+                f"{model}:{summary.number} was never in {stage}, so that it cannot be gone back to",
+                hint=f"cloudreg promote {model}:{summary.number} --to {stage}",
+            )
+        return self._registry.load(model, summary)
+
+    def _run_gates(self, version: ModelVersion, stage: str, fold: Fold) -> list[GateResult]:
+        summary = fold.version(version.number)
+        assert summary is not None
+        holder = fold.stages.get(stage)
+        context = gates.GateContext(
+            version=version,
+            stage=stage,
+            order=self._settings.order,
+            held=frozenset(summary.held),
+            holder=(
+                self._registry.version(ModelRef(model=version.model, number=holder.number))
+                if holder is not None
+                else None
+            ),
+            root=self._root,
+            serve=self._serve,
+            progress=self._progress,
+        )
+        tables = self._settings.gate_tables(version.model, stage)
+        with self._progress.task(f"gates of {stage}", total=len(tables)) as task:
+            results = []
+            for where, table in tables:
+                results += gates.run([gates.build(table, where=where)], context)
+                task.advance(1)
+        return results
+
+    def permit(self, work: Work) -> None:
+        """Return if gates and approvals allow the work.
+
+        Raises:
+            GateFailed: With all results.
+            ApprovalRequired: With who agreed already.
+        """
+        if work.version is None or work.stage is None or work.verb != "promote":
+            return
+        if work.plan.request.get("break_glass"):
+            return
+        if work.moves_stage:
+            gates.judge(work.plan.gates, version=work.version, stage=work.stage)
+            self.check_approvals(work.version, work.stage)
+
+    def check_approvals(self, version: ModelVersion, stage: str) -> None:
+        """Return if enough people other than the author agreed.
+
+        Raises:
+            ApprovalRequired: With who agreed already, and the command that others type.
+        """
+        needed = self._settings.stages[stage].approvals
+        summary = self._registry.fold(version.model).version(version.number)
+        assert summary is not None
+        people = [p for p in summary.approvals.get(stage, ()) if p != version.author]
+        if len(people) < needed:
+            agreed = f" ({', '.join(people)} agreed)" if people else ""
+            raise ApprovalRequired(
+                f"{version.ref} needs {needed} approvals for {stage} and has "
+                f"{len(people)}{agreed}; its author {version.author} does not count",
+                hint=f"cloudreg approve {version.ref} --stage {stage}",
+            )
+
+    def _check_shown(self, model: str, stage: str, fold: Fold) -> None:
+        for target in self._settings.stage_targets(stage):
+            found = differences(
+                model,
+                fold=fold,
+                target=target,
+                stages=(stage,),
+                registry=self._targets[target].registry,
+            )
+            if found:
+                raise RepairRequired(
+                    f"somebody changed what {target} shows: {found[0]}",
+                    target=target,
+                    hint=f"cloudreg drift {model}, then cloudreg repair {model}",
+                )
+
+    def _copies(self, version: ModelVersion, stage: str) -> list[Change]:
+        missing = [
+            target
+            for target in self._settings.stage_targets(stage)
+            if target != self._settings.home
+            and not is_present(version, self._targets[target].store)
+        ]
+        return [
+            Change(
+                kind="copy",
+                name=version.ref,
+                target=target,
+                action=Action.CREATE,
+                after={"bytes": version.manifest.size, "files": len(version.manifest.files)},
+            )
+            for target in missing
+        ]
+
+
+def _at_once(change: EndpointChange) -> EndpointChange:
+    return replace(change, rollout=Rollout())

@@ -1,0 +1,131 @@
+"""Making a target show what the ledger says: bytes, versions, stages.
+
+Everything here may be done again at any time: the ledger is the truth, targets are projections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloudreg import artifacts
+from cloudreg.ledger import Fold
+from cloudreg.operations import SILENT, Progress
+from cloudreg.provider import ObjectStore, RegistryBackend
+from cloudreg.types import ModelVersion
+
+MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What a target shows, where it is not what the ledger says.
+
+    Attributes:
+        kind: ``stage``, ``version`` or ``endpoint``.
+        name: ``churn@prod``, ``churn:7`` or the endpoint's name.
+        target: Where.
+        field: Which part of it.
+        ledger: What the ledger says.
+        actual: What the target shows.
+    """
+
+    kind: str
+    name: str
+    target: str
+    field: str
+    ledger: str
+    actual: str
+
+    def __str__(self) -> str:
+        """Render as one line."""
+        return (
+            f"{self.kind} {self.name} on {self.target}: {self.field} is {self.actual}, "
+            f"the ledger says {self.ledger}"
+        )
+
+
+def mirror(
+    version: ModelVersion,
+    *,
+    source: ObjectStore | None,
+    store: ObjectStore,
+    registry: RegistryBackend,
+    progress: Progress = SILENT,
+) -> int:
+    """Bring a version's bytes to a target, show it in its registry, and return the bytes copied.
+
+    Args:
+        version: Which one.
+        source: The home's store; None where the target is the home itself.
+        store: The target's.
+        registry: The target's.
+        progress: Where it is shown.
+
+    Raises:
+        IntegrityError: The home has other bytes than were registered.
+    """
+    copied = 0
+    if source is not None:
+        copied = artifacts.replicate(version, source, store, progress=progress)
+    registry.publish(version)
+    return copied
+
+
+def show_stage(
+    model: str, stage: str, *, read: Callable[[], Fold], registry: RegistryBackend
+) -> None:
+    """Make a target's stage show what the ledger says now.
+
+    Another process may move the stage between the reading and the pointing: so read again after
+    pointing. Whoever points last also reads last, and leaves the newest.
+    """
+    shown: str | None = None
+    for attempt in range(MAX_ROUNDS):
+        holder = read().stages.get(stage)
+        wanted = holder.digest if holder is not None else None
+        if attempt and wanted == shown:
+            return
+        registry.point(model, stage, wanted)
+        shown = wanted
+
+
+def differences(
+    model: str, *, fold: Fold, target: str, stages: tuple[str, ...], registry: RegistryBackend
+) -> list[Difference]:
+    """Return where a target's registry differs from the ledger, for the stages that it mirrors."""
+    published = {version.digest: version for version in registry.published(model)}
+    found: list[Difference] = []
+    for stage in stages:
+        holder = fold.stages.get(stage)
+        showing = sorted(v.number for v in published.values() if stage in v.stages)
+        wanted = [holder.number] if holder is not None else []
+        if showing != wanted:
+            found.append(
+                Difference(
+                    kind="stage",
+                    name=f"{model}@{stage}",
+                    target=target,
+                    field="version",
+                    ledger=_numbers(wanted),
+                    actual=_numbers(showing),
+                )
+            )
+    for version in published.values():
+        known = fold.version(version.number)
+        if known is None or known.digest != version.digest:
+            found.append(
+                Difference(
+                    kind="version",
+                    name=f"{model}:{version.number}",
+                    target=target,
+                    field="digest",
+                    ledger=known.digest if known else "no such version",
+                    actual=version.digest,
+                )
+            )
+    return found
+
+
+def _numbers(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "(none)"

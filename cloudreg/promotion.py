@@ -1,0 +1,400 @@
+"""Carrying out what was planned: bytes, endpoints, pointers, ledger, or all as it was.
+
+Everything that can refuse comes first, and touches nothing. Then one intent holds the model, the
+targets are changed behind its fence, and one ``done`` entry makes it true. What fails on the way is
+undone in reverse, and that is recorded too. A process that dies on the way leaves an open intent:
+the next one takes it over, undoes what it left, and then plans its own request afresh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloudreg.deploy import Deployer
+from cloudreg.errors import (
+    CloudregError,
+    Conflict,
+    Fenced,
+    NotFound,
+    RepairRequired,
+    RolloutPaused,
+    StalePlan,
+)
+from cloudreg.fence import FencedRegistry
+from cloudreg.ledger import Draft, Entry, Fold, Lease, OpenIntent
+from cloudreg.ledger.lease import claimable, held
+from cloudreg.names import ModelRef
+from cloudreg.operations import SILENT, Progress, poll_until
+from cloudreg.plan import Plan, spec_from_json, spec_json
+from cloudreg.planning import Planner, Work
+from cloudreg.projection import show_stage
+from cloudreg.registry import Registry
+from cloudreg.settings import Settings
+from cloudreg.targets import Targets
+from cloudreg.types import Endpoint, EndpointSpec, GateResult, ModelVersion
+
+ROUNDS = 50
+"""How often a request is planned again because others moved the world meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a request did.
+
+    Attributes:
+        plan: What was changed.
+        entry: The ledger's entry that made it true; None where nothing had to change.
+        version: The version that was moved, if one was.
+        endpoints: The endpoints that were changed, as they were afterwards.
+    """
+
+    plan: Plan
+    entry: Entry | None
+    version: ModelVersion | None = None
+    endpoints: Mapping[str, Endpoint | None] | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything had to change."""
+        return self.entry is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Way:
+    """How far a change of targets is: what has to be undone, and what will be recorded.
+
+    Attributes:
+        befores: Endpoint to its target and what it was before the operation; None: not there.
+        first_steps: Endpoint to the step where its paused rollout goes on.
+        touched: Endpoints that may be changed already.
+        pointed: Targets whose stage may be moved already.
+        applied: What the ledger will say of each endpoint.
+    """
+
+    befores: Mapping[str, tuple[str, EndpointSpec | None]]
+    first_steps: Mapping[str, int] = field(default_factory=dict)
+    touched: list[str] = field(default_factory=list)
+    pointed: list[str] = field(default_factory=list)
+    applied: dict[str, Any] = field(default_factory=dict)
+
+
+class Promoter:
+    """Carries out everything that changes stages or endpoints."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        targets: Targets,
+        registry: Registry,
+        deployer: Deployer,
+        planner: Planner,
+        *,
+        progress: Progress = SILENT,
+        wait_s: float = 120.0,
+    ) -> None:
+        """Use what is configured; *wait_s* is the patience for others who hold the model."""
+        self._settings = settings
+        self._targets = targets
+        self._registry = registry
+        self._deployer = deployer
+        self._planner = planner
+        self._progress = progress
+        self._wait_s = wait_s
+
+    def perform(
+        self,
+        model: str,
+        prepare: Callable[[Sequence[GateResult] | None], Work],
+        *,
+        expected: str | None = None,
+    ) -> Outcome:
+        """Plan, check, claim the model, and make the changes.
+
+        Args:
+            model: Whose ledger.
+            prepare: Plans from the newest state; given gate results, it does not run them again.
+            expected: Fingerprint of a saved plan; anything else is refused.
+
+        Raises:
+            StalePlan: The world moved since the plan was saved.
+            GateFailed: With all results.
+            ApprovalRequired: With who agreed already.
+            Conflict: Others held the model for too long.
+            RolloutPaused: Somebody has to decide.
+            CloudregError: A change failed, and all is again as it was.
+        """
+        ledger = self._registry.ledger(model)
+        known: tuple[int, Sequence[GateResult]] | None = None
+        for _ in range(ROUNDS):
+            self.settle(model)
+            seq = ledger.read().seq
+            try:
+                work = prepare(known[1] if known is not None and known[0] == seq else None)
+            except RepairRequired:
+                if ledger.read().seq != seq:
+                    continue  # somebody was at work between the two looks
+                raise
+            known = (seq, work.plan.gates)
+            if expected is not None and work.plan.fingerprint != expected:
+                raise StalePlan(
+                    "the world moved since this plan was saved: it would now be another",
+                    hint="plan again, look at it, and apply that one",
+                )
+            if work.plan.empty:
+                return Outcome(plan=work.plan, entry=None, version=work.version)
+            self._planner.permit(work)
+            try:
+                lease = Lease.claim(
+                    ledger, verb=work.verb, data=work.intent(), guard=_unmoved(work, seq)
+                )
+            except Conflict:
+                continue  # somebody was faster: look again
+            return self._carry_out(work, lease)
+        raise Conflict(f"{model}: others were faster {ROUNDS} times")
+
+    def resume(self, model: str, *, next_step: bool = False) -> Outcome:
+        """Go on with a paused operation.
+
+        Args:
+            model: Whose.
+            next_step: Go to the next step instead of watching the same one again.
+
+        Raises:
+            NotFound: Nothing is paused.
+        """
+        intent = self._paused(model)
+        ledger = self._registry.ledger(model)
+        lease = Lease.take_over(ledger, intent, why="resumed")
+        first_steps = {}
+        if "endpoint" in intent.progress:
+            step = int(intent.progress.get("step", 0)) + int(next_step)
+            first_steps[str(intent.progress["endpoint"])] = step
+        return self._finish(model, intent, lease, first_steps)
+
+    def abort(self, model: str) -> Entry:
+        """Undo a paused operation, or one whose process is gone.
+
+        Raises:
+            NotFound: Nothing is open.
+        """
+        fold = self._registry.fold(model)
+        if fold.open is None:
+            raise NotFound(f"nothing is under way for {model}")
+        if not (fold.open.paused or claimable(fold.open, self._registry.ledger(model).clock())):
+            return self.request(model, "abort")
+        lease = Lease.take_over(self._registry.ledger(model), fold.open, why="aborted by hand")
+        return self._recover(model, fold.open, lease, "aborted by hand")
+
+    def request(self, model: str, action: str) -> Entry:
+        """Ask whoever holds the model to ``pause`` or ``abort`` at the next look.
+
+        Raises:
+            NotFound: Nobody holds it.
+        """
+
+        def draft(fold: Fold) -> Draft:
+            if fold.open is None:
+                raise NotFound(f"nothing is under way for {model}")
+            return Draft(kind="note", root=fold.open.root, data={"request": action})
+
+        self._registry.fold(model)
+        entry = self._registry.ledger(model).append(draft, op="request")
+        assert entry is not None
+        return entry
+
+    def settle(self, model: str) -> None:
+        """Return once nobody holds the model, undoing what a dead process left.
+
+        Raises:
+            Conflict: It is paused, or still held when patience ends.
+        """
+        ledger = self._registry.ledger(model)
+
+        def free() -> OpenIntent | None:
+            intent = ledger.read().open
+            if intent is None or intent.paused:
+                return intent
+            if claimable(intent, ledger.clock()):
+                try:
+                    lease = Lease.take_over(ledger, intent, why="its process is gone")
+                except Conflict:
+                    return ledger.read().open
+                self._progress.say(f"{model}: {intent.verb} by {intent.actor} died; cleaning up")
+                self._recover(model, intent, lease, "its process was gone")
+                return ledger.read().open
+            self._progress.say(f"{held(model, intent).message}; waiting")
+            return intent
+
+        last = poll_until(
+            free,
+            lambda intent: intent is None or intent.paused,
+            timeout_s=self._wait_s,
+            interval_s=0.1,
+            max_interval_s=1.0,
+        )
+        intent = last or ledger.read().open
+        if intent is not None:
+            raise held(model, intent)
+
+    def _carry_out(self, work: Work, lease: Lease) -> Outcome:
+        befores = {c.name: (c.target, c.before.spec if c.before else None) for c in work.changes}
+        return self._make(work, lease, _Way(befores=befores))
+
+    def _finish(
+        self, model: str, intent: OpenIntent, lease: Lease, first_steps: Mapping[str, int]
+    ) -> Outcome:
+        """Carry on with an operation that another process began."""
+        request = intent.data.get("request", {})
+        known = [GateResult(**result) for result in intent.data.get("gates", ())]
+        if "stage" in intent.data:
+            version = self._registry.version(ModelRef(model=model, number=intent.data["number"]))
+            work = self._planner.promotion(
+                version,
+                intent.data["stage"],
+                verb=intent.verb,
+                break_glass=intent.data.get("break_glass"),
+                reason=intent.data.get("reason", ""),
+                known_gates=known,
+                resumed=True,
+            )
+        else:
+            names = self._deployer.names(model=model)
+            work = self._planner.endpoints(model, names, prune=bool(request.get("prune")))
+        befores = _befores(intent)
+        way = _Way(befores=befores, first_steps=first_steps, touched=list(befores))
+        for name, (target, _) in befores.items():
+            # Done by the process before: this one records it.
+            if name not in {change.name for change in work.changes}:
+                seen = self._targets[target].endpoints.endpoint(name)
+                way.applied[name] = (
+                    {"target": target, "spec": spec_json(seen.spec)} if seen is not None else None
+                )
+        return self._make(work, lease, way)
+
+    def _make(self, work: Work, lease: Lease, way: _Way) -> Outcome:
+        """Change the targets, and record it; or undo it, and record that."""
+        try:
+            self._change_targets(work, lease, way)
+            data: dict[str, Any] = {"verb": work.verb, "endpoints": way.applied}
+            if work.version is not None and work.stage is not None and work.moves_stage:
+                data |= {
+                    "stages": {work.stage: work.version.number},
+                    "digest": work.version.digest,
+                    "previous": work.previous,
+                }
+            data["gates"] = [r.to_json() for r in work.plan.gates]
+            for key in ("break_glass", "reason"):
+                if work.plan.request.get(key):
+                    data[key] = work.plan.request[key]
+            entry = lease.done(data)
+        except (Fenced, RolloutPaused):
+            raise
+        except BaseException as error:
+            undo = {name: way.befores[name] for name in way.touched if name in way.befores}
+            notes = self._undo(work.model, lease, undo, way.pointed, work.stage)
+            for note in notes:
+                error.add_note(note)
+            reason = getattr(error, "message", None) or type(error).__name__
+            lease.abort(reason, {"notes": notes} if notes else None)
+            raise
+        if work.stage == self._settings.order[0]:
+            # A registration moves the first stage without holding the model.
+            for target in self._settings.stage_targets(work.stage):
+                show_stage(
+                    work.model,
+                    work.stage,
+                    read=self._registry.ledger(work.model).read,
+                    registry=self._targets[target].registry,
+                )
+        endpoints = {
+            change.name: (
+                self._targets[change.target].endpoints.endpoint(change.name)
+                if change.after is not None
+                else None
+            )
+            for change in work.changes
+        }
+        return Outcome(plan=work.plan, entry=entry, version=work.version, endpoints=endpoints)
+
+    def _change_targets(self, work: Work, lease: Lease, way: _Way) -> None:
+        targets: tuple[str, ...] = ()
+        if work.version is not None and work.stage is not None:
+            targets = self._settings.stage_targets(work.stage)
+            for target in targets:
+                self._deployer.bring(work.version, target, lease)
+        way.applied |= self._deployer.deploy(
+            work.changes, lease, touched=way.touched, first_steps=way.first_steps
+        )
+        for target in targets:
+            assert work.version is not None
+            assert work.stage is not None
+            registry = FencedRegistry(self._targets[target].registry, lease)
+            way.pointed.append(target)
+            registry.point(work.model, work.stage, work.version.digest)
+
+    def _undo(
+        self,
+        model: str,
+        lease: Lease,
+        befores: Mapping[str, tuple[str, EndpointSpec | None]],
+        pointed: Sequence[str],
+        stage: str | None,
+    ) -> list[str]:
+        """Bring targets back to the ledger's truth, in reverse; return what could not be."""
+        notes = []
+        for target in reversed(pointed):
+            assert stage is not None
+            try:
+                holder = self._registry.ledger(model).read().stages.get(stage)
+                registry = FencedRegistry(self._targets[target].registry, lease)
+                registry.point(model, stage, holder.digest if holder else None)
+            except Fenced:
+                raise
+            except CloudregError as error:
+                notes.append(f"{model}@{stage} on {target} could not be set back: {error.message}")
+        for name, (target, before) in reversed(list(befores.items())):
+            try:
+                self._progress.say(f"{name}: going back to what it was")
+                self._deployer.restore(name, target, before, lease)
+            except Fenced:
+                raise
+            except CloudregError as error:
+                notes.append(f"endpoint {name} could not be brought back: {error.message}")
+        return notes
+
+    def _recover(self, model: str, intent: OpenIntent, lease: Lease, why: str) -> Entry:
+        """Undo what a dead or paused operation left, and close it."""
+        stage = intent.data.get("stage")
+        pointed = self._settings.stage_targets(stage) if stage in self._settings.stages else ()
+        notes = self._undo(model, lease, _befores(intent), pointed, stage)
+        return lease.abort(why, {"notes": notes} if notes else None)
+
+    def _paused(self, model: str) -> OpenIntent:
+        intent = self._registry.fold(model).open
+        if intent is None or not intent.paused:
+            raise NotFound(f"no rollout of {model} is paused", hint="cloudreg rollout status")
+        return intent
+
+
+def _befores(intent: OpenIntent) -> dict[str, tuple[str, EndpointSpec | None]]:
+    found = {}
+    for name, data in intent.data.get("endpoints", {}).items():
+        before = data["before"]
+        found[name] = (data["target"], spec_from_json(before) if before else None)
+    return found
+
+
+def _unmoved(work: Work, seq: int) -> Callable[[Fold], None]:
+    """Return what refuses a claim if anything that *work* was planned from has changed."""
+
+    def guard(fold: Fold) -> None:
+        if fold.closed > seq:
+            raise Conflict(f"somebody else changed {work.model} meanwhile")
+        holder = fold.stages.get(work.stage) if work.stage is not None else None
+        if work.stage is not None and (holder.number if holder else None) != work.previous:
+            # A registration moves the first stage without holding the model.
+            raise Conflict(f"{work.model}@{work.stage} moved meanwhile")
+
+    return guard

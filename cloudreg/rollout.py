@@ -1,0 +1,310 @@
+"""How an endpoint gets a new version: step by step, watched, undone where it fails.
+
+One vocabulary for all targets: a canary is a second variant with a weight. Three outcomes end a
+bake: the numbers are good, the numbers are bad, or there are too few of them. No data is never
+success: too few requests pause the rollout until somebody decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from cloudreg.errors import OperationFailed, RolloutAborted, RolloutPaused
+from cloudreg.fence import FencedEndpoints
+from cloudreg.ledger import Lease
+from cloudreg.operations import SILENT, Progress, poll_until, wait
+from cloudreg.provider import Operation
+from cloudreg.types import (
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    ModelVersion,
+    Rollout,
+    VariantMetrics,
+)
+
+CANARY = "canary"
+PRIMARY = "primary"
+BAKE_POLL_S = 0.25
+
+
+class Verdict(StrEnum):
+    """What a bake showed."""
+
+    PASS = "pass"  # noqa: S105  # a verdict, not a password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """A verdict with its reason.
+
+    Attributes:
+        verdict: What it is.
+        reason: What was measured and what was wanted.
+    """
+
+    verdict: Verdict
+    reason: str
+
+
+def judge(rollout: Rollout, seen: VariantMetrics | None) -> Observation:
+    """Compare what a variant answered with the rollout's limits."""
+    if not rollout.gated:
+        return Observation(verdict=Verdict.PASS, reason="no limits are set")
+    requests = seen.requests if seen is not None else 0
+    if seen is None or requests < max(1, rollout.min_requests):
+        return Observation(
+            verdict=Verdict.INCONCLUSIVE,
+            reason=f"{requests} requests, {max(1, rollout.min_requests)} are needed to judge",
+        )
+    rate, p95 = seen.error_rate, seen.p95_ms
+    if rollout.max_error_rate is not None and (rate is None or rate > rollout.max_error_rate):
+        return Observation(
+            verdict=Verdict.FAIL,
+            reason=f"measured {seen.errors} errors in {requests} requests, "
+            f"wanted at most {rollout.max_error_rate:.2%}",
+        )
+    if rollout.max_p95_ms is not None and (p95 is None or p95 > rollout.max_p95_ms):
+        return Observation(
+            verdict=Verdict.FAIL,
+            reason=f"measured p95 {p95 or 0:.1f} ms, wanted at most {rollout.max_p95_ms:g} ms",
+        )
+    return Observation(
+        verdict=Verdict.PASS,
+        reason=f"{requests} requests, {seen.errors} errors, p95 {p95 or 0:.1f} ms",
+    )
+
+
+class Roller:
+    """Moves one endpoint to a new spec."""
+
+    def __init__(
+        self,
+        backend: FencedEndpoints,
+        lease: Lease,
+        *,
+        target: str,
+        artifacts: Mapping[str, ModelVersion],
+        progress: Progress = SILENT,
+        timeout_s: float = 1800.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare to move endpoints of one target.
+
+        Args:
+            backend: Behind the lease's fence.
+            lease: Renewed while the rollout waits.
+            target: For messages.
+            artifacts: The version of each digest that the specs name.
+            progress: Where the steps are shown.
+            timeout_s: Patience for each change, in seconds.
+            clock: Seconds, for bakes.
+            sleep: For tests.
+        """
+        self._backend = backend
+        self._lease = lease
+        self._target = target
+        self._artifacts = artifacts
+        self._progress = progress
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._sleep = sleep
+
+    def roll(
+        self, before: Endpoint | None, after: EndpointSpec, rollout: Rollout, *, first_step: int = 0
+    ) -> Endpoint:
+        """Make the endpoint *after*, and return it as it then is.
+
+        Args:
+            before: As it is now; None makes it.
+            after: As it should be.
+            rollout: How.
+            first_step: Index of the step to begin with, for a rollout that was paused.
+
+        Raises:
+            RolloutAborted: The numbers were bad, or somebody asked for it; *before* serves again.
+            RolloutPaused: Too few requests, or somebody asked for it.
+            OperationFailed: The target could not make it.
+        """
+        if before is None:
+            self._wait(self._backend.create(after, artifacts=self._artifacts))
+            return self.verify(after)
+        old, new = before.spec.variant(PRIMARY), after.variants[0]
+        stepwise = rollout.steps != (100,) or rollout.bake_s > 0
+        if old is None or old.digest == new.digest or not stepwise:
+            return self._become(after)
+        for index, percent in enumerate(rollout.steps):
+            if index < first_step:
+                continue
+            self._lease.step(
+                {"endpoint": after.name, "step": index, "percent": percent, "of": rollout.steps}
+            )
+            spec = replace(
+                after,
+                variants=(
+                    replace(old, weight=100 - percent),
+                    replace(new, name=CANARY, weight=percent),
+                ),
+            )
+            self._become(spec)
+            self._progress.say(
+                f"{after.name}: {percent} % of the traffic on {new.model}:{new.number}"
+            )
+            self._bake(before, spec, rollout, index)
+        return self._become(after)
+
+    def restore(self, name: str, before: EndpointSpec | None) -> None:
+        """Bring an endpoint back to what it was, or remove it where it was not there."""
+        if before is None:
+            self._wait(self._backend.delete(name))
+            return
+        if self._backend.endpoint(name) is None:
+            self._wait(self._backend.create(before, artifacts=self._artifacts))
+        else:
+            self._wait(self._backend.update(before, artifacts=self._artifacts))
+        self.verify(before)
+
+    def delete(self, name: str) -> None:
+        """Remove an endpoint."""
+        self._wait(self._backend.delete(name))
+
+    def verify(self, spec: EndpointSpec) -> Endpoint:
+        """Return the endpoint, if what runs is what was asked for.
+
+        By identity and not by status: a target may say that all is ready after it silently went
+        back to what was there before.
+
+        Raises:
+            OperationFailed: It is something else.
+        """
+        seen = self._backend.endpoint(spec.name)
+        if seen is None:
+            raise OperationFailed(f"endpoint {spec.name} is gone", target=self._target)
+        if seen.spec != spec:
+            raise OperationFailed(
+                f"endpoint {spec.name} has another configuration than was asked for: the target "
+                "went back to an earlier one",
+                target=self._target,
+            )
+        if seen.status is not EndpointStatus.READY:
+            raise OperationFailed(
+                f"endpoint {spec.name} is {seen.status}: {seen.message}", target=self._target
+            )
+        running = {status.name: status for status in seen.variants}
+        for variant in spec.variants:
+            status = running.get(variant.name)
+            if status is None or status.digest != variant.digest:
+                found = status.digest if status else "nothing"
+                raise OperationFailed(
+                    f"endpoint {spec.name}, variant {variant.name}: {found} runs, "
+                    f"{variant.digest} was asked for",
+                    target=self._target,
+                )
+            if status.weight != variant.weight:
+                raise OperationFailed(
+                    f"endpoint {spec.name}, variant {variant.name}: {status.weight} % of the "
+                    f"traffic, {variant.weight} % was asked for",
+                    target=self._target,
+                )
+        return seen
+
+    def _become(self, spec: EndpointSpec) -> Endpoint:
+        self._wait(self._backend.update(spec, artifacts=self._artifacts))
+        return self.verify(spec)
+
+    def _bake(self, before: Endpoint, spec: EndpointSpec, rollout: Rollout, index: int) -> None:
+        """Watch one step.
+
+        Raises:
+            RolloutAborted: *before* serves again.
+            RolloutPaused: The endpoint stays as it is.
+        """
+        percent = rollout.steps[index]
+        began = self._clock()
+        with self._progress.task(
+            f"watching {spec.name} at {percent} %", total=max(rollout.bake_s, 0.001), unit="s"
+        ) as task:
+            shown = 0.0
+
+            def look() -> Observation:
+                nonlocal shown
+                self._lease.glance()
+                passed = self._clock() - began
+                task.advance(min(passed, rollout.bake_s) - shown)
+                shown = min(passed, rollout.bake_s)
+                if not rollout.gated:
+                    return Observation(verdict=Verdict.PASS, reason="no limits are set")
+                seen = self._backend.metrics(spec.name, window_s=max(passed, 1.0)).get(CANARY)
+                observation = judge(rollout, seen)
+                task.note(observation.reason)
+                return observation
+
+            def settled(observation: Observation) -> bool:
+                if self._lease.requests or observation.verdict is Verdict.FAIL:
+                    return True
+                return self._clock() - began >= rollout.bake_s
+
+            observation = poll_until(
+                look,
+                settled,
+                timeout_s=rollout.bake_s + 60.0,
+                interval_s=BAKE_POLL_S,
+                max_interval_s=BAKE_POLL_S,
+                sleep=self._sleep,
+            )
+        verdict = observation.verdict if observation else Verdict.INCONCLUSIVE
+        reason = observation.reason if observation else "no answer from the target"
+        if "abort" in self._lease.requests:
+            verdict, reason = Verdict.FAIL, "somebody asked for it"
+        elif "pause" in self._lease.requests and verdict is not Verdict.FAIL:
+            verdict, reason = Verdict.INCONCLUSIVE, "somebody asked for it"
+        if verdict is Verdict.FAIL:
+            logs = self._backend.logs(spec.name, variant=CANARY, lines=20)
+            self.restore(spec.name, self._without_canary(before.spec))
+            raise RolloutAborted(
+                f"rollout of {spec.name} was undone at {percent} %: {reason}",
+                target=self._target,
+                logs=logs,
+            )
+        if verdict is Verdict.INCONCLUSIVE:
+            self._lease.step(
+                {
+                    "endpoint": spec.name,
+                    "step": index,
+                    "percent": percent,
+                    "of": rollout.steps,
+                    "reason": reason,
+                },
+                paused=True,
+            )
+            raise RolloutPaused(
+                f"rollout of {spec.name} is paused at {percent} %: {reason}",
+                target=self._target,
+                hint=f"cloudreg rollout resume {spec.model}, "
+                f"or cloudreg rollout abort {spec.model}",
+            )
+
+    @staticmethod
+    def _without_canary(spec: EndpointSpec) -> EndpointSpec:
+        """Return *spec* as it was before a rollout that an earlier process left behind."""
+        primary = spec.variant(PRIMARY)
+        if primary is None or len(spec.variants) == 1:
+            return spec
+        return replace(spec, variants=(replace(primary, weight=100),))
+
+    def _wait(self, operation: Operation) -> None:
+        wait(
+            operation,
+            timeout_s=self._timeout_s,
+            progress=self._progress,
+            target=self._target,
+            on_poll=self._lease.glance,
+            max_interval_s=0.5,
+            sleep=self._sleep,
+        )

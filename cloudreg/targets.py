@@ -1,0 +1,82 @@
+"""The configured targets, each opened when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from cloudreg.errors import ConfigError, NotFound
+from cloudreg.plugins import open_provider, provider_plugin
+from cloudreg.provider import Provider, ProviderContext
+
+if TYPE_CHECKING:
+    # Settings bring pydantic, which costs more start-up time than all the rest.
+    from cloudreg.settings import TargetSettings
+
+
+class Targets:
+    """Providers by the name of their target."""
+
+    def __init__(self, settings: Mapping[str, TargetSettings], root: Path) -> None:
+        """Remember what is configured; nothing is opened yet."""
+        self._settings = settings
+        self._root = root
+        self._open: dict[str, Provider] = {}
+
+    def __getitem__(self, name: str) -> Provider:
+        """Return an open target.
+
+        Raises:
+            NotFound: No such target is configured.
+            ConfigError: Its section does not suit its provider.
+            ProviderNotInstalled: Its provider, or the SDK that it needs, is missing.
+        """
+        if name not in self._open:
+            if name not in self._settings:
+                raise NotFound(
+                    f"no target {name!r} is configured", hint=f"there are {', '.join(self)}"
+                )
+            self._open[name] = self._opened(name)
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self._settings)
+
+    def __enter__(self) -> Targets:
+        """Close them again at the end of a with block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close what was opened."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all clients; endpoints stay."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _opened(self, name: str) -> Provider:
+        from pydantic import ValidationError  # only where a target is really opened
+
+        section = self._settings[name]
+        plugin = provider_plugin(section.provider)
+        try:
+            options = plugin.settings()(**section.options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(plugin.settings().model_fields)
+            raise ConfigError(
+                f"[targets.{name}] {key}: {first['msg']}",
+                target=name,
+                hint=f"provider {plugin.name!r} knows {known}",
+            ) from error
+        return open_provider(plugin, options, ProviderContext(target=name, root=self._root))

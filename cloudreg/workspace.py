@@ -1,0 +1,655 @@
+"""The door: one object that knows the configuration, the home and the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, overload
+
+from cloudreg import artifacts, gates, projection
+from cloudreg.errors import Conflict, InvalidRequest, NotFound, StalePlan
+from cloudreg.importers import Description, Source
+from cloudreg.ledger import Entry, Fold, Verification, VersionSummary, ledger_models, verify
+from cloudreg.live import LiveEndpoint, Preview, Promotion
+from cloudreg.manifest import Lineage, ModelCard, Runtime, Signature
+from cloudreg.names import ModelRef, check_model
+from cloudreg.operations import SILENT, Progress
+from cloudreg.plan import Plan, SavedPlan
+from cloudreg.planning import Work
+from cloudreg.projection import Difference
+from cloudreg.promotion import Outcome
+from cloudreg.reconcile import Repair
+from cloudreg.registry import Comparison, ModelSummary, Registration, Registry
+from cloudreg.rooms import Rooms
+from cloudreg.settings import Settings, find, load
+from cloudreg.status import StageStatus, status
+from cloudreg.targets import Targets
+from cloudreg.types import Endpoint, GateResult, ModelVersion
+
+Prepare = Callable[[Sequence[GateResult] | None], Work]
+
+
+class Workspace:
+    """All of cloudreg for one ``cloudreg.toml``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        *,
+        actor: str | None = None,
+        progress: Progress = SILENT,
+        wait_s: float = 120.0,
+        timeout_s: float = 1800.0,
+    ) -> None:
+        """Use a configuration; no target is opened before it is needed.
+
+        Args:
+            settings: From `cloudreg.settings.load`.
+            root: The folder that relative paths start from.
+            actor: Who is asking; ``CLOUDREG_ACTOR`` or the user of this process without.
+            progress: Where long steps are shown.
+            wait_s: Patience for others who hold a model.
+            timeout_s: Patience for each change of an endpoint.
+
+        Raises:
+            ConfigError: A gate cannot be built from its table.
+        """
+        self.settings = settings
+        self.root = root
+        self.progress = progress
+        self._rooms = Rooms(
+            settings,
+            root,
+            actor=actor,
+            progress=progress,
+            wait_s=wait_s,
+            timeout_s=timeout_s,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | None = None,
+        *,
+        actor: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        progress: Progress = SILENT,
+        wait_s: float = 120.0,
+        timeout_s: float = 1800.0,
+    ) -> Workspace:
+        """Return the workspace of a ``cloudreg.toml``.
+
+        Args:
+            path: The file or its folder; without, the nearest one above the working folder.
+            actor: Who is asking.
+            overrides: Settings that beat all others.
+            progress: Where long steps are shown.
+            wait_s: Patience for others who hold a model.
+            timeout_s: Patience for each change of an endpoint.
+
+        Raises:
+            ConfigError: No file, or one that cannot be used; with line and column.
+        """
+        given = Path(path) if path is not None else None
+        file = given if given is not None and not given.is_dir() else find(given)
+        settings = load(file, overrides=overrides)
+        return cls(
+            settings,
+            file.resolve().parent,
+            actor=actor,
+            progress=progress,
+            wait_s=wait_s,
+            timeout_s=timeout_s,
+        )
+
+    def __enter__(self) -> Workspace:
+        """Close targets at the end of a with block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let go of all clients."""
+        self.close()
+
+    def close(self) -> None:
+        """Let go of all clients; endpoints stay."""
+        self._rooms.close()
+
+    # Versions
+
+    def register(
+        self,
+        model: str,
+        source: str | Path | Source,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        data: Sequence[str | Path] = (),
+        card: ModelCard | None = None,
+        labels: Mapping[str, str] | None = None,
+        signature: Signature | None = None,
+        runtime: Runtime | None = None,
+        lineage: Lineage | None = None,
+    ) -> ModelVersion:
+        """Store a model's files, give the version its number, and put it into the first stage.
+
+        The same files with the same description are the same version.
+
+        Args:
+            model: Made by its first version.
+            source: A folder or a file, or what an importer returned.
+            metrics: Offline metrics; finite numbers.
+            parameters: Hyperparameters; plain JSON.
+            seed: Of the random generators.
+            data: Training data: files or folders, of which a digest is recorded.
+            card: What people must know.
+            labels: Short free text by key.
+            signature: What it takes and gives, where the source does not say.
+            runtime: How it is served, where the source does not say.
+            lineage: Where it comes from; without, git and the environment are looked at.
+
+        Raises:
+            InvalidRequest: A name, metric or file that can never be right; nothing is recorded.
+            IntegrityError: A file changed while it was read; nothing is recorded.
+        """
+        description = Description(
+            metrics=dict(metrics or {}),
+            card=card,
+            labels=dict(labels or {}),
+            signature=signature,
+            runtime=runtime,
+            lineage=self.lineage(data=data, seed=seed, parameters=parameters, given=lineage),
+        )
+        return self.registration(model, source, description).version
+
+    def lineage(
+        self,
+        *,
+        data: Sequence[str | Path] = (),
+        seed: int | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        given: Lineage | None = None,
+    ) -> Lineage:
+        """Return what can be seen of where a version comes from: git, environment, data."""
+        from cloudreg.importers.lineage import observe
+
+        if given is not None and not (data or seed is not None or parameters):
+            return given
+        seen = observe(
+            root=self.root,
+            data=[Path(path) for path in data],
+            seed=seed,
+            parameters=dict(parameters or {}),
+        )
+        if given is None:
+            return seen
+        said = {n: v for n in given.__dataclass_fields__ if (v := getattr(given, n))}
+        return replace(seen, **said)
+
+    def registration(
+        self, model: str, source: str | Path | Source, description: Description
+    ) -> Registration:
+        """Register, and return what was sent and whether the version is new."""
+        if not isinstance(source, Source):
+            from cloudreg.importers.directory import read
+
+            source = read(Path(source))
+        check_model(model)
+        rooms = self._rooms
+        done = rooms.registry.register(model, source, description, progress=self.progress)
+        first = self.settings.order[0]
+        for target in self.settings.stage_targets(first):
+            provider = self.targets[target]
+            projection.mirror(
+                done.version,
+                source=None if target == self.settings.home else rooms.registry.store,
+                store=provider.store,
+                registry=provider.registry,
+                progress=self.progress,
+            )
+            projection.show_stage(
+                model, first, read=rooms.registry.ledger(model).read, registry=provider.registry
+            )
+        rooms.remember_home()
+        return done
+
+    def models(self) -> list[ModelSummary]:
+        """Return all models, by name."""
+        return self.registry.models()
+
+    def versions(self, model: str) -> Iterator[VersionSummary]:
+        """Yield a model's versions, highest number first."""
+        return self.registry.versions(model)
+
+    def version(self, ref: str | ModelRef | ModelVersion) -> ModelVersion:
+        """Return the version that a reference names: ``m:7``, ``m@prod`` or ``m@sha256:…``.
+
+        Raises:
+            InvalidRequest: No reference.
+            NotFound: No such model, stage or version.
+        """
+        if isinstance(ref, ModelVersion):
+            return ref
+        return self.registry.version(_ref(ref))
+
+    def summary(self, ref: str | ModelRef) -> VersionSummary:
+        """Return what lists show of a version; its manifest is not read."""
+        return self.registry.summary(_ref(ref))
+
+    def compare(self, left: str | ModelRef, right: str | ModelRef) -> Comparison:
+        """Return two versions side by side."""
+        return self.registry.compare(_ref(left), _ref(right))
+
+    def card(self, ref: str | ModelRef) -> str:
+        """Return a version's model card as Markdown."""
+        from cloudreg.card import render
+
+        version = self.version(ref)
+        fold = self.fold(version.model)
+        stages = [stage for stage, holder in fold.stages.items() if holder.number == version.number]
+        return render(version, stages=stages)
+
+    def download(self, ref: str | ModelRef, dest: str | Path) -> Path:
+        """Write a version's files into a new or empty folder, checking every byte."""
+        return artifacts.download(
+            self.version(ref), self.registry.store, Path(dest), progress=self.progress
+        )
+
+    def history(self, model: str, *, newest_first: bool = True) -> Iterator[Entry]:
+        """Yield the entries of a model's ledger, checked against each other."""
+        return self.registry.history(model, newest_first=newest_first)
+
+    def verify(self, model: str, *, pinned: tuple[int, str] | None = None) -> Verification:
+        """Read a model's whole ledger and return what is wrong with it.
+
+        Args:
+            model: Whose.
+            pinned: Place and hash of an entry that is known from elsewhere.
+
+        Raises:
+            NotFound: No such model.
+        """
+        if model not in ledger_models(self.registry.store):
+            raise NotFound(f"no model {model!r}", hint="cloudreg list")
+        ledger = self.registry.ledger(model)
+        return verify(ledger, witness=self._rooms.witness(), pinned=pinned)
+
+    def fold(self, model: str) -> Fold:
+        """Return a model's state, as the ledger says."""
+        return self.registry.fold(model)
+
+    def approve(self, ref: str | ModelRef, *, stage: str, reason: str = "") -> VersionSummary:
+        """Record that the actor agrees that a version may enter a stage.
+
+        Raises:
+            InvalidRequest: The author approves their own version.
+        """
+        return self.registry.approve(_ref(ref), stage=stage, reason=reason)
+
+    # Stages and endpoints
+
+    @overload
+    def promote(
+        self,
+        version: str | ModelRef | ModelVersion,
+        *,
+        to: str,
+        dry_run: Literal[False] = False,
+        break_glass: str | None = None,
+        reason: str = "",
+        expect: int | None = None,
+    ) -> Promotion: ...
+    @overload
+    def promote(
+        self,
+        version: str | ModelRef | ModelVersion,
+        *,
+        to: str,
+        dry_run: Literal[True],
+        break_glass: str | None = None,
+        reason: str = "",
+        expect: int | None = None,
+    ) -> Preview: ...
+    def promote(
+        self,
+        version: str | ModelRef | ModelVersion,
+        *,
+        to: str,
+        dry_run: bool = False,
+        break_glass: str | None = None,
+        reason: str = "",
+        expect: int | None = None,
+    ) -> Promotion | Preview:
+        """Move a version into a stage, and bring the stage's endpoints to it.
+
+        Args:
+            version: Which one; a stage in a reference is looked up once, now.
+            to: The stage.
+            dry_run: Return the plan, with what the gates found, and change nothing.
+            break_glass: Why order, gates and approvals do not count this time; recorded.
+            reason: For the ledger.
+            expect: The number that the stage must hold now, or nothing is done.
+
+        Raises:
+            GateFailed: With every gate's result.
+            ApprovalRequired: More people have to agree.
+            Conflict: The stage holds another version than was expected, or others were faster.
+            RepairRequired: A target shows something else than the ledger.
+            RolloutPaused: Somebody has to decide how the rollout goes on.
+            RolloutAborted: The rollout was undone.
+        """
+        self.registry.check_stage(to)
+        if break_glass is not None and not break_glass.strip():
+            raise InvalidRequest("breaking the glass needs a reason")
+        chosen = self.version(version)
+        request = {"verb": "promote", "to": to, "break_glass": break_glass, "reason": reason}
+        plain = self._promotion(chosen, request)
+
+        def prepare(known: Sequence[GateResult] | None) -> Work:
+            holder = self.fold(chosen.model).stages.get(to)
+            number = holder.number if holder is not None else None
+            if expect is not None and number not in (expect, chosen.number):
+                raise Conflict(
+                    f"{chosen.model}@{to} is {number or 'empty'}, {expect} was expected: "
+                    "nothing was done"
+                )
+            return plain(known)
+
+        return self._do(chosen.model, prepare, dry_run=dry_run)
+
+    @overload
+    def rollback(
+        self,
+        model: str,
+        *,
+        stage: str,
+        to: str | ModelRef | None = None,
+        dry_run: Literal[False] = False,
+        reason: str = "",
+    ) -> Promotion: ...
+    @overload
+    def rollback(
+        self,
+        model: str,
+        *,
+        stage: str,
+        to: str | ModelRef | None = None,
+        dry_run: Literal[True],
+        reason: str = "",
+    ) -> Preview: ...
+    def rollback(
+        self,
+        model: str,
+        *,
+        stage: str,
+        to: str | ModelRef | None = None,
+        dry_run: bool = False,
+        reason: str = "",
+    ) -> Promotion | Preview:
+        """Bring a stage back to a version that it held before, at once and without gates.
+
+        Args:
+            model: Whose stage.
+            stage: Which one.
+            to: The version; without, the one before the one that is there now.
+            dry_run: Return the plan and change nothing.
+            reason: For the ledger.
+
+        Raises:
+            NotFound: The stage held nothing before.
+            InvalidRequest: The version never held the stage.
+        """
+        # Looked up once: what "the one before" means must not change when others are faster.
+        wanted = _ref(to) if to is not None else None
+        version = self._rooms.planner.rollback_to(model, stage, wanted)
+        request = {"verb": "rollback", "to": stage, "reason": reason}
+        return self._do(model, self._promotion(version, request), dry_run=dry_run)
+
+    def plan(self, *, model: str | None = None, prune: bool = False) -> Preview:
+        """Return what making endpoints as they are configured would change.
+
+        Args:
+            model: Of one model only; of all without.
+            prune: Remove endpoints that cloudreg made and that are not configured any more.
+        """
+        models = (
+            [model]
+            if model is not None
+            else sorted(
+                {endpoint.model for endpoint in self.settings.endpoints.values()}
+                | {seen.spec.model for _, seen in self._running().values()}
+            )
+        )
+        works = {m: self._endpoints(m, prune)(None) for m in models}
+        plan = Plan(
+            request={
+                "verb": "apply",
+                "prune": prune,
+                "models": {m: work.plan.fingerprint for m, work in works.items()},
+            },
+            changes=tuple(c for work in works.values() for c in work.plan.changes),
+            warnings=tuple(w for work in works.values() for w in work.plan.warnings),
+        )
+        return Preview(plan, lambda _: self._apply_planned(plan.request))
+
+    def apply(self, *, model: str | None = None, prune: bool = False) -> Promotion:
+        """Make endpoints as they are configured."""
+        return self.plan(model=model, prune=prune).apply()
+
+    def apply_saved(self, path: str | Path) -> Promotion:
+        """Carry out a saved plan.
+
+        Raises:
+            StalePlan: The world moved since it was saved: nothing was done.
+            InvalidRequest: The file holds no plan.
+        """
+        saved = SavedPlan.load(Path(path))
+        request = saved.request
+        try:
+            match request["verb"]:
+                case "promote" | "rollback":
+                    version = self.version(str(request["ref"]))
+                    prepare = self._promotion(version, request)
+                    return self._perform(version.model, prepare, saved.fingerprint)
+                case "apply":
+                    return self._apply_planned(request)
+                case verb:
+                    raise InvalidRequest(f"{path}: {verb!r} cannot be applied")
+        except (KeyError, TypeError) as error:
+            raise InvalidRequest(f"{path} is not a plan that cloudreg saved") from error
+
+    def down(self, *names: str) -> dict[str, str]:
+        """Remove endpoints, all that cloudreg made without names; models and stages stay.
+
+        Returns:
+            What was removed: endpoint to target.
+
+        Raises:
+            NotFound: No such endpoint.
+        """
+        found = self._running()
+        unknown = sorted(set(names) - set(found))
+        if unknown:
+            raise NotFound(
+                f"no endpoint {unknown[0]!r} is there",
+                hint=f"there are {', '.join(sorted(found)) or 'none'}",
+            )
+        wanted = {name: found[name] for name in (names or sorted(found))}
+        for model in sorted({seen.spec.model for _, seen in wanted.values()}):
+            mine = {name for name, (_, seen) in wanted.items() if seen.spec.model == model}
+            self._perform(model, self._removal(model, mine))
+        return {name: target for name, (target, _) in wanted.items()}
+
+    def endpoint(self, name: str) -> LiveEndpoint:
+        """Return a configured endpoint.
+
+        Raises:
+            NotFound: No such endpoint is configured.
+        """
+        if name not in self.settings.endpoints:
+            raise NotFound(
+                f"no endpoint {name!r} is configured",
+                hint=f"there are {', '.join(self.settings.endpoints) or 'none'}",
+            )
+        target = self.settings.endpoint_target(name)
+        return LiveEndpoint(self.targets[target].endpoints, name, target=target)
+
+    def status(self, model: str | None = None) -> list[StageStatus]:
+        """Return what runs where: each stage of each model, on each of its targets."""
+        return status(
+            [model] if model is not None else [m.model for m in self.models()],
+            settings=self.settings,
+            targets=self.targets,
+            registry=self.registry,
+            deployer=self._rooms.deployer,
+        )
+
+    # Rollouts and truth
+
+    def resume(self, model: str, *, next_step: bool = False) -> Promotion:
+        """Go on with a paused rollout.
+
+        Args:
+            model: Whose.
+            next_step: Go to the next step, instead of watching the same one again.
+
+        Raises:
+            NotFound: Nothing is paused.
+        """
+        return self._told(self._rooms.promoter.resume(model, next_step=next_step))
+
+    def abort(self, model: str) -> Entry:
+        """Undo what is under way: at once where it is paused or its process is gone."""
+        return self._rooms.promoter.abort(model)
+
+    def pause(self, model: str) -> Entry:
+        """Ask whoever rolls out to stop at the step it is at."""
+        return self._rooms.promoter.request(model, "pause")
+
+    def drift(self, model: str) -> list[Difference]:
+        """Return where targets show something else than the ledger."""
+        return self._rooms.reconciler.drift(model)
+
+    def repair(self, model: str) -> Repair:
+        """Make targets show what the ledger says."""
+        return self._rooms.reconciler.repair(model)
+
+    def adopt(self, model: str, *, target: str | None = None, reason: str) -> Repair:
+        """Take what a target shows as the truth; the home without a name."""
+        return self._rooms.reconciler.adopt(
+            model, target=target or self.settings.home, reason=reason
+        )
+
+    def serve(self, version: ModelVersion) -> AbstractContextManager[gates.Predictor]:
+        """Run a model server for a version, for as long as the block lasts."""
+        from cloudreg import sandbox
+
+        return sandbox.serve(version, self.registry.store, progress=self.progress)
+
+    @property
+    def actor(self) -> str:
+        """Who is asking."""
+        return self._rooms.actor
+
+    @property
+    def registry(self) -> Registry:
+        """All models of the home."""
+        return self._rooms.registry
+
+    @property
+    def targets(self) -> Targets:
+        """The configured targets, each opened when it is first needed."""
+        return self._rooms.targets
+
+    def _do(self, model: str, prepare: Prepare, *, dry_run: bool) -> Promotion | Preview:
+        if dry_run:
+            return Preview(
+                prepare(None).plan, lambda expected: self._perform(model, prepare, expected)
+            )
+        return self._perform(model, prepare)
+
+    def _perform(self, model: str, prepare: Prepare, expected: str | None = None) -> Promotion:
+        return self._told(self._rooms.promoter.perform(model, prepare, expected=expected))
+
+    def _promotion(self, version: ModelVersion, request: Mapping[str, Any]) -> Prepare:
+        def prepare(known: Sequence[GateResult] | None) -> Work:
+            return self._rooms.planner.promotion(
+                version,
+                request["to"],
+                verb=request["verb"],
+                break_glass=request.get("break_glass"),
+                reason=request.get("reason") or "",
+                known_gates=known,
+            )
+
+        return prepare
+
+    def _endpoints(self, model: str, prune: bool) -> Prepare:
+        names = self._rooms.deployer.names(model=model)
+        return lambda _: self._rooms.planner.endpoints(model, names, prune=prune)
+
+    def _apply_planned(self, request: Mapping[str, Any]) -> Promotion:
+        """Apply to each model what was planned for it; nothing if any of them moved."""
+        prune = bool(request["prune"])
+        planned: Mapping[str, str] = request["models"]
+        prepares = {model: self._endpoints(model, prune) for model in planned}
+        for model, prepare in prepares.items():
+            self._rooms.promoter.settle(model)
+            if prepare(None).plan.fingerprint != planned[model]:
+                raise StalePlan(
+                    f"the world moved since the endpoints of {model} were planned",
+                    hint="plan again, look at it, and apply that one",
+                )
+        done = [
+            self._perform(model, prepare, planned[model]) for model, prepare in prepares.items()
+        ]
+        return Promotion(
+            plan=Plan(request=request, changes=tuple(c for d in done for c in d.plan.changes)),
+            changed=any(d.changed for d in done),
+            entry=next((d.entry for d in reversed(done) if d.entry), None),
+            version=None,
+            endpoints={name: e for d in done for name, e in d.endpoints.items()},
+        )
+
+    def _told(self, outcome: Outcome) -> Promotion:
+        """Return what the caller is told of an outcome."""
+        names = [name for name, seen in (outcome.endpoints or {}).items() if seen is not None]
+        if outcome.version is not None:
+            stage = str(outcome.plan.request["to"])
+            names += self._rooms.deployer.names(model=outcome.version.model, stage=stage)
+        configured = [name for name in sorted(set(names)) if name in self.settings.endpoints]
+        return Promotion(
+            plan=outcome.plan,
+            changed=outcome.changed,
+            entry=outcome.entry,
+            version=outcome.version,
+            endpoints={name: self.endpoint(name) for name in configured},
+        )
+
+    def _running(self) -> dict[str, tuple[str, Endpoint]]:
+        """Return all endpoints that cloudreg made: name to target and endpoint."""
+        return {
+            seen.spec.name: (target, seen)
+            for target in self.targets
+            for seen in self.targets[target].endpoints.endpoints()
+        }
+
+    def _removal(self, model: str, names: set[str]) -> Prepare:
+        def prepare(_: Sequence[GateResult] | None) -> Work:
+            there = {n: found for n, found in self._running().items() if n in names}
+            return self._rooms.planner.down(model, there)
+
+        return prepare
+
+
+def _ref(ref: str | ModelRef) -> ModelRef:
+    return ref if isinstance(ref, ModelRef) else ModelRef.parse(ref)

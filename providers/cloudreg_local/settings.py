@@ -1,0 +1,35 @@
+"""What a target's section may say beside ``provider = "local"``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class LocalSettings(BaseModel):
+    """A local target.
+
+    Attributes:
+        path: The folder that holds everything; relative to ``cloudreg.toml``.
+        host: Address that endpoints listen on. Nobody is asked for a password there.
+        port_range: First and last port of endpoints; without it, any free one.
+        emulate_accelerators: Accept every GPU class, and serve on the CPU.
+        server_command: Starts the model server; the options of ``cloudreg.serving`` are added.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str = Field(default=".cloudreg", min_length=1)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port_range: tuple[Port, Port] | None = None
+    emulate_accelerators: bool = False
+    server_command: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> LocalSettings:
+        if self.port_range and self.port_range[0] > self.port_range[1]:
+            raise ValueError("port_range: the first port is above the last")
+        return self
