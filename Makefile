@@ -17,3 +17,27 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
+
+demo: setup  ## Run the main job offline: train, register, promote, deploy, canary, refuse, roll back.
+	$(BIN)/python examples/quickstart/run.py
+
+check: setup  ## Lint, formatting, types and architecture: no test runs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Processes and sockets are waited for, not slept for; two workers keep two cores busy.
+PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+
+test: check  ## Everything that CI runs.
+	$(PYTEST) -m "not slow"
+
+test-all: check  ## The slow matrices too: faults, fuzzing, long races.
+	$(PYTEST)
+
+bench: setup  ## Measure side by side and print ratios.
+	$(BIN)/python tests/bench/run.py
+
+clean:  ## Remove the environment and what the demo left.
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import shutil
 import threading
 import time
 import uuid
@@ -20,12 +21,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudreg.errors import AlreadyExists, IntegrityError, InvalidRequest, NotFound
+from cloudreg.errors import (
+    AlreadyExists,
+    CloudregError,
+    IntegrityError,
+    InvalidRequest,
+    NotFound,
+)
 from cloudreg.importers import SourceFile
 from cloudreg.manifest import MANIFEST_FILE, FileEntry, Manifest
 from cloudreg.names import sha256
 from cloudreg.operations import SILENT, Progress, Task
-from cloudreg.provider import ObjectStore
+from cloudreg.provider import ObjectStore, StoredObject
 from cloudreg.types import ModelVersion
 
 CHUNK = 4 * 1024 * 1024
@@ -54,13 +61,28 @@ class Uploaded:
     present_bytes: int
 
 
+class _Seen:
+    """Passes progress on and counts it: an object that is there already moves no bytes."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.total = 0.0
+
+    def __call__(self, amount: float) -> None:
+        self.total += amount
+        self._task.advance(amount)
+
+
 def upload(
     files: Sequence[SourceFile], store: ObjectStore, *, progress: Progress = SILENT
 ) -> Uploaded:
     """Store what *store* lacks of *files*, hashing each in the pass that sends it.
 
+    What stands under a digest with another size than it says is replaced: nobody could use it.
+
     Raises:
-        IntegrityError: A file changed while it was read.
+        IntegrityError: A file changed while it was read, or is gone.
+        InvalidRequest: A file cannot be read.
     """
     sent: list[int] = []
     total = sum(file.size for file in files)
@@ -88,15 +110,11 @@ def _upload_one(file: SourceFile, store: ObjectStore, task: Task) -> tuple[FileE
         for chunk in _read(file, lambda _: None):
             digest.update(chunk)
         entry = entry_of(digest.hexdigest())
-        if _exists(store, entry.key):
-            task.advance(file.size)
-            return entry, False
-        check = hashlib.sha256()
-        with suppress(AlreadyExists):
-            store.put(
-                _hashed(_read(file, task.advance), check, entry.sha256), entry.key, if_absent=True
-            )
-        return entry, True
+        seen = _Seen(task)
+        chunks = _hashed(_read(file, seen), hashlib.sha256(), entry.sha256)
+        was_sent = _put_blob(store, entry, chunks)
+        task.advance(file.size - seen.total)
+        return entry, was_sent
     digest = hashlib.sha256()
     waiting = f"uploads/{uuid.uuid4().hex}"
     try:
@@ -105,8 +123,26 @@ def _upload_one(file: SourceFile, store: ObjectStore, task: Task) -> tuple[FileE
         with suppress(AlreadyExists):
             store.copy(waiting, entry.key, if_absent=True)
     finally:
-        store.delete(waiting)
+        # What cannot be deleted now is swept later; the file itself went well, or has its error.
+        with suppress(CloudregError):
+            store.delete(waiting)
     return entry, True
+
+
+def _put_blob(store: ObjectStore, entry: FileEntry, chunks: Iterable[bytes]) -> bool:
+    """Store *chunks*, unless the store has them, and return whether they were sent.
+
+    *chunks* must refuse to end as anything but the bytes that *entry* names.
+    """
+    there = _find(store, entry.key)
+    if there is not None and there.size == entry.size:
+        return False
+    try:
+        # An object of another size cannot be what its key says: replacing it loses nothing.
+        store.put(chunks, entry.key, if_absent=there is None)
+    except AlreadyExists:
+        return False
+    return True
 
 
 def _hashed(
@@ -160,14 +196,19 @@ def _read(file: SourceFile, seen: Callable[[float], None]) -> Iterator[bytes]:
     """Yield the content of a file that must not change meanwhile."""
     changed = IntegrityError(f"{file.path} changed while it was registered: nothing was recorded")
     size = 0
-    with file.location.open("rb", buffering=0) as reader:
-        while chunk := reader.read(CHUNK):
-            size += len(chunk)
-            if size > file.size:
-                raise changed
-            seen(len(chunk))
-            yield chunk
-        state = file.location.stat()
+    try:
+        with file.location.open("rb", buffering=0) as reader:
+            while chunk := reader.read(CHUNK):
+                size += len(chunk)
+                if size > file.size:
+                    raise changed
+                seen(len(chunk))
+                yield chunk
+            state = file.location.stat()
+    except FileNotFoundError as error:
+        raise changed from error
+    except OSError as error:
+        raise InvalidRequest(f"{file.path} cannot be read: {error.strerror}") from error
     if size != file.size or state.st_mtime_ns != file.mtime_ns:
         raise changed
 
@@ -176,9 +217,17 @@ def put_manifest(manifest: Manifest, store: ObjectStore) -> str:
     """Store the manifest and return its digest."""
     data = manifest.encode()
     digest = sha256(data)
-    with suppress(AlreadyExists):
-        store.put(data, manifest_key(digest), if_absent=True)
+    _put_record(data, digest, store)
     return digest
+
+
+def _put_record(data: bytes, digest: str, store: ObjectStore) -> None:
+    try:
+        store.put(data, manifest_key(digest), if_absent=True)
+    except AlreadyExists:
+        # Only these bytes can stand here; if others do, nobody can read the version any more.
+        if _manifest_bytes(digest, store) != data:
+            store.put(data, manifest_key(digest))
 
 
 def read_manifest(digest: str, store: ObjectStore) -> Manifest:
@@ -194,6 +243,21 @@ def read_manifest(digest: str, store: ObjectStore) -> Manifest:
 def _manifest_bytes(digest: str, store: ObjectStore) -> bytes:
     with store.open(manifest_key(digest)) as reader:
         return reader.read()
+
+
+def _recorded(
+    version: ModelVersion, store: ObjectStore, target: str | None
+) -> tuple[Manifest, bytes]:
+    """Return a version's manifest as the store has it, and its bytes."""
+    try:
+        record = _manifest_bytes(version.digest, store)
+        return Manifest.decode(record, digest=version.digest), record
+    except NotFound as error:
+        raise IntegrityError(
+            f"{version.ref}: its manifest is missing in the store", target=target
+        ) from error
+    except IntegrityError as error:
+        raise IntegrityError(f"{version.ref}: {error.message}", target=target) from error
 
 
 def manifest_key(digest: str) -> str:
@@ -213,12 +277,7 @@ def check(
     Raises:
         IntegrityError: A file is missing or has other bytes; the message names it.
     """
-    try:
-        manifest = read_manifest(version.digest, store)
-    except NotFound as error:
-        raise IntegrityError(
-            f"{version.ref}: its manifest is missing in the store", target=target
-        ) from error
+    manifest, _ = _recorded(version, store, target)
     with progress.task(f"checking {version.ref}", total=manifest.size, unit="B") as task:
 
         def one(entry: FileEntry) -> None:
@@ -234,29 +293,46 @@ def download(
 ) -> Path:
     """Write the files of *version* and its manifest below *dest*, checking every byte.
 
+    All files are there afterwards, or none.
+
     Raises:
         IntegrityError: A file is missing or has other bytes; the message names it.
-        InvalidRequest: *dest* holds something already.
+        InvalidRequest: *dest* holds something already, or cannot be written.
     """
-    if dest.exists() and any(dest.iterdir()):
-        raise InvalidRequest(f"{dest} is not empty")
-    record = _manifest_bytes(version.digest, store)
-    manifest = Manifest.decode(record, digest=version.digest)
-    with progress.task(f"fetching {version.ref}", total=manifest.size, unit="B") as task:
+    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+        raise InvalidRequest(f"{dest} is not an empty folder")
+    manifest, record = _recorded(version, store, None)
+    try:
+        with progress.task(f"fetching {version.ref}", total=manifest.size, unit="B") as task:
 
-        def one(entry: FileEntry) -> None:
-            path = dest / entry.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb", buffering=0) as writer:
-                for chunk in _verified(entry, store, version.ref, None, task.advance):
-                    writer.write(chunk)
+            def one(entry: FileEntry) -> None:
+                path = dest / entry.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as writer:
+                    for chunk in _verified(entry, store, version.ref, None, task.advance):
+                        writer.write(chunk)
 
-        with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="fetch") as pool:
-            list(pool.map(one, manifest.files))
-    path = dest / MANIFEST_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(record)
+            with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="fetch") as pool:
+                list(pool.map(one, manifest.files))
+        path = dest / MANIFEST_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record)
+    except BaseException as error:
+        # Bytes that nobody could check must not be taken for a model.
+        _clear(dest)
+        if isinstance(error, OSError) and not isinstance(error, CloudregError):
+            raise InvalidRequest(f"{dest} cannot be written: {error.strerror}") from error
+        raise
     return dest
+
+
+def _clear(folder: Path) -> None:
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 def _verified(
@@ -288,6 +364,7 @@ def _verified(
             f"({size} bytes, sha256 {digest.hexdigest()[:12]}…; "
             f"wanted {entry.size} bytes, {entry.sha256[:12]}…)",
             target=target,
+            hint=f"delete {entry.key} from that store, then register or promote again",
         )
 
 
@@ -299,23 +376,32 @@ def replicate(
     Raises:
         IntegrityError: The source has other bytes than were registered; *dest* stays without.
     """
-    record = _manifest_bytes(version.digest, source)
-    manifest = Manifest.decode(record, digest=version.digest)
-    missing = [entry for entry in manifest.files if not _exists(dest, entry.key)]
-    total = sum(entry.size for entry in missing)
-    with progress.task(f"copying {version.ref}", total=total, unit="B") as task:
+    manifest, record = _recorded(version, source, None)
+    # Two files with the same bytes are one object.
+    entries = list({entry.key: entry for entry in manifest.files}.values())
 
-        def one(entry: FileEntry) -> None:
-            with suppress(AlreadyExists):
-                chunks = _verified(entry, source, version.ref, None, task.advance)
-                dest.put(chunks, entry.key, if_absent=True)
+    def lacks(entry: FileEntry) -> bool:
+        there = _find(dest, entry.key)
+        return there is None or there.size != entry.size
 
-        with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="copy") as pool:
-            list(pool.map(one, missing))
-    with suppress(AlreadyExists):
-        # The recorded bytes, never encoded anew: they are what the digest names.
-        dest.put(record, manifest_key(version.digest), if_absent=True)
-    return total
+    with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="copy") as pool:
+        missing = [
+            e for e, lacking in zip(entries, pool.map(lacks, entries), strict=True) if lacking
+        ]
+        total = sum(entry.size for entry in missing)
+        with progress.task(f"copying {version.ref}", total=total, unit="B") as task:
+
+            def one(entry: FileEntry) -> int:
+                seen = _Seen(task)
+                chunks = _verified(entry, source, version.ref, None, seen)
+                was_sent = _put_blob(dest, entry, chunks)
+                task.advance(entry.size - seen.total)
+                return entry.size if was_sent else 0
+
+            copied = sum(pool.map(one, missing))
+    # The recorded bytes, never encoded anew: they are what the digest names.
+    _put_record(record, version.digest, dest)
+    return copied
 
 
 def sweep(store: ObjectStore, *, now: float | None = None) -> int:
@@ -337,4 +423,8 @@ def _any(store: ObjectStore, prefix: str) -> bool:
 
 
 def _exists(store: ObjectStore, key: str) -> bool:
-    return any(stored.key == key for stored in store.list(key))
+    return _find(store, key) is not None
+
+
+def _find(store: ObjectStore, key: str) -> StoredObject | None:
+    return next((stored for stored in store.list(key) if stored.key == key), None)

@@ -20,7 +20,7 @@ class Capabilities:
 
     Attributes:
         accelerators: GPU classes that it offers.
-        scale_to_zero: Whether ``min_replicas = 0`` works.
+        scale_to_zero: Whether ``min_replicas = 0`` works; only together with ``autoscaling``.
         autoscaling: Whether the number of replicas follows the load.
         traffic_split: Most variants behind one endpoint; 1 means no canary.
         max_replicas: Most replicas of a variant.

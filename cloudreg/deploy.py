@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudreg import artifacts
+from cloudreg.errors import Conflict
 from cloudreg.fence import FencedEndpoints, FencedRegistry
 from cloudreg.ledger import Fold, Lease
 from cloudreg.names import ModelRef
@@ -30,12 +31,10 @@ class Desired:
     Attributes:
         changes: Endpoints that are not what they should be.
         waiting: Endpoints whose stage holds no version yet.
-        orphans: (target, endpoint) that cloudreg made and nobody configures any more.
     """
 
     changes: tuple[EndpointChange, ...]
     waiting: tuple[str, ...] = ()
-    orphans: tuple[tuple[str, str], ...] = ()
 
 
 class Deployer:
@@ -91,6 +90,7 @@ class Deployer:
 
         Raises:
             Unsupported: A target cannot do what is configured; nothing was touched.
+            Conflict: An endpoint serves another model.
         """
         observed = self.observe(names)
         changes, waiting = [], []
@@ -101,25 +101,45 @@ class Deployer:
             if version is None:
                 waiting.append(name)
                 continue
+            seen = observed[name]
+            if seen is not None and seen.spec.model != configured.model:
+                # The ledger of the other model speaks of it: only that one can let it go.
+                raise Conflict(
+                    f"endpoint {name} serves {seen.spec.model}, and is configured for "
+                    f"{configured.model}",
+                    target=target,
+                    hint=f"cloudreg down {name}, then cloudreg apply",
+                )
             spec = configured.spec(name, version)
             rollout = configured.rollout.noun()
             capabilities = self._targets[target].capabilities
             capabilities.require(spec, target=target)
             change = endpoint_change(
-                name, target=target, desired=spec, observed=observed[name], rollout=rollout
+                name, target=target, desired=spec, observed=seen, rollout=rollout
             )
             if change is not None:
                 changes.append(change)
-        return Desired(changes=tuple(changes), waiting=tuple(waiting), orphans=self._orphans())
+        return Desired(changes=tuple(changes), waiting=tuple(waiting))
 
-    def _orphans(self) -> tuple[tuple[str, str], ...]:
-        used = {self._settings.endpoint_target(name) for name in self._settings.endpoints}
-        return tuple(
-            (target, endpoint.spec.name)
-            for target in sorted(used | {self._settings.home})
-            for endpoint in self._targets[target].endpoints.endpoints()
-            if endpoint.spec.name not in self._settings.endpoints
-        )
+    def orphans(self, model: str) -> list[tuple[str, Endpoint]]:
+        """Return target and endpoint of what cloudreg made and nobody configures there any more."""
+        return [
+            (target, seen)
+            for target in self._targets
+            for seen in self._targets[target].endpoints.endpoints()
+            if seen.spec.model == model and not self._is_configured(seen, target)
+        ]
+
+    def _is_configured(self, seen: Endpoint, target: str) -> bool:
+        name = seen.spec.name
+        if name not in self._settings.endpoints:
+            return False
+        where = self._settings.endpoint_target(name)
+        if where == target:
+            return True
+        # Two targets may lead to one place: then this is the endpoint that is configured.
+        there = self._targets[where].endpoints.endpoint(name)
+        return there is not None and (there.url, there.native_id) == (seen.url, seen.native_id)
 
     def deploy(
         self,
@@ -146,7 +166,8 @@ class Deployer:
             touched.append(change.name)
             if change.after is None:
                 self.roller(change.target, lease, {}).delete(change.name)
-                applied[change.name] = None
+                if self._is_recorded(change, lease):
+                    applied[change.name] = None
                 continue
             versions = self._versions(change.after, change.before)
             for variant in change.after.variants:
@@ -160,6 +181,11 @@ class Deployer:
             )
             applied[change.name] = {"target": change.target, "spec": spec_json(live.spec)}
         return applied
+
+    def _is_recorded(self, change: EndpointChange, lease: Lease) -> bool:
+        """Whether the ledger speaks of this very endpoint, and not of one on another target."""
+        applied = lease.ledger.read().applied.get(change.name)
+        return applied is None or applied.target == change.target
 
     def restore(self, name: str, target: str, before: EndpointSpec | None, lease: Lease) -> None:
         """Bring one endpoint back to *before*."""

@@ -354,8 +354,8 @@ def check_metric(name: str, value: object) -> float:
     Raises:
         InvalidRequest: NaN, infinity, or no number at all; a comparison with it would lie.
     """
-    if not name or len(name) > 100 or not name.isprintable():
-        raise InvalidRequest(f"metric name {name[:40]!r}: 1 to 100 printable characters")
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        raise InvalidRequest(f"metric name {str(name)[:40]!r}: 1 to 100 printable characters")
     # NumPy's scalars are real numbers too.
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidRequest(f"metric {name!r}: {value!r} is not a number")

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 import tenacity
 
-from cloudreg.errors import CloudregError, OperationFailed, OperationTimeout
+from cloudreg.errors import CloudregError, OperationFailed, OperationTimeout, Unavailable
 from cloudreg.provider import Operation
 from cloudreg.types import OperationState, OperationStatus
 
@@ -110,14 +110,16 @@ def poll_until(
 def every(interval_s: float, action: Callable[[], None]) -> Iterator[None]:
     """Do *action* in another thread every *interval_s* seconds while the block runs.
 
-    What it raises ends the repetition quietly: the block finds out by itself.
+    What it raises, `Unavailable` aside, ends the repetition quietly: the block finds out by
+    itself.
     """
     over = threading.Event()
 
     def repeat() -> None:
         with suppress(CloudregError):
             while not over.wait(interval_s):
-                action()
+                with suppress(Unavailable):  # one lost answer says nothing about the next
+                    action()
 
     thread = threading.Thread(target=repeat, name="every", daemon=True)
     thread.start()

@@ -166,7 +166,9 @@ class Plan:
         Raises:
             InvalidRequest: The file cannot be written.
         """
-        data = msgspec.json.format(canonical_json(self.to_json()), indent=2) + b"\n"
+        document = self.to_json()
+        canonical_json(document)  # refuses NaN, which msgspec would write as null
+        data = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
         try:
             path.write_bytes(data)
         except OSError as error:
@@ -238,10 +240,10 @@ class EndpointChange:
     def change(self) -> Change:
         """Return how a plan shows it."""
         action = Action.UPDATE
-        if self.before is None:
-            action = Action.CREATE
-        elif self.after is None:
+        if self.after is None:
             action = Action.DELETE
+        elif self.before is None:
+            action = Action.CREATE
         return Change(
             kind="endpoint",
             name=self.name,

@@ -5,9 +5,11 @@ Everything here looks and refuses; nothing here changes anything.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,21 @@ from cloudreg import gates
 from cloudreg.artifacts import is_present
 from cloudreg.deploy import Deployer
 from cloudreg.errors import ApprovalRequired, InvalidRequest, NotFound, RepairRequired
-from cloudreg.ledger import Fold
+from cloudreg.ledger import Fold, Holder
 from cloudreg.names import ModelRef
-from cloudreg.operations import SILENT, Progress
+from cloudreg.operations import SILENT, Progress, poll_until
 from cloudreg.plan import Action, Change, EndpointChange, Plan, spec_json, stage_change
-from cloudreg.projection import differences
+from cloudreg.projection import Difference, differences
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
 from cloudreg.types import Endpoint, GateResult, ModelVersion, Rollout
+
+IN_FLIGHT_S = 2.0
+"""Patience with a registration that is in the ledger and not on every target yet."""
+
+MOVES = ("register", "done", "adopt")
+"""Entries that can move a stage."""
 
 Serve = Callable[[ModelVersion], AbstractContextManager[gates.Predictor]]
 
@@ -140,10 +148,13 @@ class Planner:
             resumed: The operation is under way: targets may show part of it.
 
         Raises:
+            InvalidRequest: The glass is broken without a reason.
             RepairRequired: A target shows something else than the ledger in that stage.
             Unsupported: A target cannot do what its endpoints ask for.
         """
         self._registry.check_stage(stage)
+        if break_glass is not None and not break_glass.strip():
+            raise InvalidRequest("breaking the glass needs a reason")
         model = version.model
         fold = self._registry.fold(model)
         holder = fold.stages.get(stage)
@@ -181,7 +192,12 @@ class Planner:
             results = self._run_gates(version, stage, fold)
         return Work(
             model=model,
-            plan=Plan(request=request, changes=tuple(changes), gates=tuple(results)),
+            plan=Plan(
+                request=request,
+                changes=tuple(changes),
+                gates=tuple(results),
+                warnings=self._warnings(version, stage, request, changes),
+            ),
             changes=moves,
             version=version,
             stage=stage,
@@ -205,12 +221,16 @@ class Planner:
             f"{self._settings.endpoints[name].stage}"
             for name in desired.waiting
         ]
-        for target, name in desired.orphans:
-            seen = self._targets[target].endpoints.endpoint(name)
-            if seen is None or seen.spec.model != model:
-                continue
-            if prune:
+        for target, seen in self._deployer.orphans(model):
+            name = seen.spec.name
+            if prune and name not in {move.name for move in moves}:
                 moves.append(EndpointChange(name=name, target=target, before=seen, after=None))
+            elif prune:
+                # Not in one go: what serves elsewhere from now on has to serve first.
+                warnings.append(
+                    f"endpoint {name} still runs on {target} too; --prune destroys it there once "
+                    "the one that is configured is as it should be"
+                )
             else:
                 warnings.append(
                     f"endpoint {name} on {target} is not configured any more; "
@@ -226,10 +246,21 @@ class Planner:
             changes=tuple(moves),
         )
 
-    def down(self, model: str, endpoints: Mapping[str, tuple[str, Endpoint]]) -> Work:
-        """Return what removing endpoints would change; the model and its stages stay."""
+    def down(self, model: str, endpoints: Mapping[str, tuple[str, Endpoint | None]]) -> Work:
+        """Return what removing endpoints would change; the model and its stages stay.
+
+        Args:
+            model: Whose ledger.
+            endpoints: Name to target and endpoint; None for one that only the ledger knows.
+        """
         moves = tuple(
-            EndpointChange(name=name, target=target, before=seen, after=None)
+            EndpointChange(
+                name=name,
+                target=target,
+                before=seen,
+                after=None,
+                why="" if seen is not None else "it is gone already",
+            )
             for name, (target, seen) in endpoints.items()
         )
         return Work(
@@ -254,9 +285,15 @@ class Planner:
         if holder is None:
             raise NotFound(f"no version of {model} is in {stage}: nothing to go back from")
         if to is None:
-            if holder.previous is None:
-                raise NotFound(f"{model}@{stage} has held nothing but {model}:{holder.number}")
-            return self._registry.version(ModelRef(model=model, number=holder.previous))
+            number = self._before(model, stage, holder)
+            if number is None:
+                raise NotFound(
+                    f"{model}@{stage} has held nothing before {model}:{holder.number}",
+                    hint=f"cloudreg history {model}",
+                )
+            return self._registry.version(ModelRef(model=model, number=number))
+        if to.model != model:
+            raise InvalidRequest(f"{to} is no version of {model}")
         summary = self._registry.summary(to)
         if stage not in summary.held:
             raise InvalidRequest(
@@ -264,6 +301,34 @@ class Planner:
                 hint=f"cloudreg promote {model}:{summary.number} --to {stage}",
             )
         return self._registry.load(model, summary)
+
+    def _before(self, model: str, stage: str, holder: Holder) -> int | None:
+        """Return what the stage held before its version was promoted.
+
+        A second rollback goes further back: what was rolled away from is not what anybody wants.
+        """
+        promoted = False
+        for entry in self._registry.history(model):
+            moved = entry.data.get("stages", {}) if entry.kind in MOVES else {}
+            if entry.seq > holder.seq or stage not in moved:
+                continue
+            number: int | None = moved[stage]
+            if promoted and number not in (None, holder.number):
+                return number
+            if number == holder.number and entry.data.get("verb") != "rollback":
+                promoted = True
+        return None
+
+    def _warnings(
+        self, version: ModelVersion, stage: str, request: Mapping[str, Any], changes: list[Change]
+    ) -> tuple[str, ...]:
+        if not changes or request["verb"] != "promote" or request.get("break_glass"):
+            return ()
+        try:
+            self.check_approvals(version, stage)
+        except ApprovalRequired as error:
+            return (error.message,)
+        return ()
 
     def _run_gates(self, version: ModelVersion, stage: str, fold: Fold) -> list[GateResult]:
         summary = fold.version(version.number)
@@ -325,14 +390,22 @@ class Planner:
             )
 
     def _check_shown(self, model: str, stage: str, fold: Fold) -> None:
-        for target in self._settings.stage_targets(stage):
-            found = differences(
+        # Registrations move the first stage without holding the model.
+        patience_s = IN_FLIGHT_S if stage == self._settings.order[0] else 0.0
+
+        def look(target: str) -> list[Difference]:
+            return differences(
                 model,
                 fold=fold,
                 target=target,
                 stages=(stage,),
                 registry=self._targets[target].registry,
             )
+
+        for target in self._settings.stage_targets(stage):
+            found = poll_until(partial(look, target), operator.not_, timeout_s=patience_s)
+            if found is None:
+                found = look(target)
             if found:
                 raise RepairRequired(
                     f"somebody changed what {target} shows: {found[0]}",

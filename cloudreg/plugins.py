@@ -51,7 +51,8 @@ def _loaded(name: str, point: EntryPoint) -> ProviderPlugin:
         plugin = point.load()
     except Exception as error:  # the module of a stranger may raise anything
         raise ConfigError(
-            f"provider {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+            f"provider {name!r} cannot be loaded from {point.value}: "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(plugin, ProviderPlugin):
         raise ConfigError(f"entry point {name!r} is {plugin!r}, not a ProviderPlugin")

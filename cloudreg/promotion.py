@@ -9,6 +9,7 @@ the next one takes it over, undoes what it left, and then plans its own request 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,18 +20,20 @@ from cloudreg.errors import (
     Fenced,
     NotFound,
     RepairRequired,
+    RolloutAborted,
     RolloutPaused,
     StalePlan,
 )
 from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Draft, Entry, Fold, Lease, OpenIntent
-from cloudreg.ledger.lease import claimable, held
+from cloudreg.ledger.lease import LEASE_S, claimable, held
 from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress, poll_until
 from cloudreg.plan import Plan, spec_from_json, spec_json
 from cloudreg.planning import Planner, Work
 from cloudreg.projection import show_stage
 from cloudreg.registry import Registry
+from cloudreg.rollout import CANARY
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
 from cloudreg.types import Endpoint, EndpointSpec, GateResult, ModelVersion
@@ -93,8 +96,20 @@ class Promoter:
         *,
         progress: Progress = SILENT,
         wait_s: float = 120.0,
+        lease_s: float = LEASE_S,
     ) -> None:
-        """Use what is configured; *wait_s* is the patience for others who hold the model."""
+        """Use what is configured.
+
+        Args:
+            settings: The configuration.
+            targets: Opened when needed.
+            registry: The home's.
+            deployer: Of the endpoints.
+            planner: Prepares what is carried out here.
+            progress: Where it is shown.
+            wait_s: Patience for others who hold the model.
+            lease_s: Seconds that this process may be silent before others take over.
+        """
         self._settings = settings
         self._targets = targets
         self._registry = registry
@@ -102,6 +117,7 @@ class Promoter:
         self._planner = planner
         self._progress = progress
         self._wait_s = wait_s
+        self._lease_s = lease_s
 
     def perform(
         self,
@@ -133,8 +149,9 @@ class Promoter:
             try:
                 work = prepare(known[1] if known is not None and known[0] == seq else None)
             except RepairRequired:
-                if ledger.read().seq != seq:
-                    continue  # somebody was at work between the two looks
+                now = ledger.read()
+                if now.seq != seq or now.open is not None:
+                    continue  # somebody is at work, or was between the two looks
                 raise
             known = (seq, work.plan.gates)
             if expected is not None and work.plan.fingerprint != expected:
@@ -147,7 +164,11 @@ class Promoter:
             self._planner.permit(work)
             try:
                 lease = Lease.claim(
-                    ledger, verb=work.verb, data=work.intent(), guard=_unmoved(work, seq)
+                    ledger,
+                    verb=work.verb,
+                    data=work.intent(),
+                    guard=_unmoved(work, seq),
+                    lease_s=self._lease_s,
                 )
             except Conflict:
                 continue  # somebody was faster: look again
@@ -163,15 +184,16 @@ class Promoter:
 
         Raises:
             NotFound: Nothing is paused.
+            Conflict: Somebody else went on with it, or the configuration is another by now.
         """
         intent = self._paused(model)
-        ledger = self._registry.ledger(model)
-        lease = Lease.take_over(ledger, intent, why="resumed")
-        first_steps = {}
+        # Planned first: what is refused here stays paused, and can still be aborted.
+        work = self._again(model, intent)
+        way = self._way_so_far(work, intent)
         if "endpoint" in intent.progress:
             step = int(intent.progress.get("step", 0)) + int(next_step)
-            first_steps[str(intent.progress["endpoint"])] = step
-        return self._finish(model, intent, lease, first_steps)
+            way.first_steps = {str(intent.progress["endpoint"]): step}
+        return self._make(work, self._take_over(model, intent, "resumed"), way)
 
     def abort(self, model: str) -> Entry:
         """Undo a paused operation, or one whose process is gone.
@@ -184,8 +206,9 @@ class Promoter:
             raise NotFound(f"nothing is under way for {model}")
         if not (fold.open.paused or claimable(fold.open, self._registry.ledger(model).clock())):
             return self.request(model, "abort")
-        lease = Lease.take_over(self._registry.ledger(model), fold.open, why="aborted by hand")
-        return self._recover(model, fold.open, lease, "aborted by hand")
+        intent = fold.open
+        lease = self._take_over(model, intent, "aborted by hand")
+        return self._recover(model, intent, lease, "aborted by hand")
 
     def request(self, model: str, action: str) -> Entry:
         """Ask whoever holds the model to ``pause`` or ``abort`` at the next look.
@@ -211,6 +234,7 @@ class Promoter:
             Conflict: It is paused, or still held when patience ends.
         """
         ledger = self._registry.ledger(model)
+        told: set[str] = set()
 
         def free() -> OpenIntent | None:
             intent = ledger.read().open
@@ -218,23 +242,26 @@ class Promoter:
                 return intent
             if claimable(intent, ledger.clock()):
                 try:
-                    lease = Lease.take_over(ledger, intent, why="its process is gone")
+                    lease = self._take_over(model, intent, "its process is gone")
                 except Conflict:
                     return ledger.read().open
                 self._progress.say(f"{model}: {intent.verb} by {intent.actor} died; cleaning up")
                 self._recover(model, intent, lease, "its process was gone")
                 return ledger.read().open
-            self._progress.say(f"{held(model, intent).message}; waiting")
+            if intent.op not in told:
+                told.add(intent.op)
+                self._progress.say(f"{held(model, intent).message}; waiting")
             return intent
 
+        # In a tuple, because a free model is an answer too, and not the end of patience.
         last = poll_until(
-            free,
-            lambda intent: intent is None or intent.paused,
+            lambda: (free(),),
+            lambda answer: answer[0] is None or answer[0].paused,
             timeout_s=self._wait_s,
             interval_s=0.1,
             max_interval_s=1.0,
         )
-        intent = last or ledger.read().open
+        intent = last[0] if last is not None else ledger.read().open
         if intent is not None:
             raise held(model, intent)
 
@@ -242,15 +269,17 @@ class Promoter:
         befores = {c.name: (c.target, c.before.spec if c.before else None) for c in work.changes}
         return self._make(work, lease, _Way(befores=befores))
 
-    def _finish(
-        self, model: str, intent: OpenIntent, lease: Lease, first_steps: Mapping[str, int]
-    ) -> Outcome:
-        """Carry on with an operation that another process began."""
+    def _take_over(self, model: str, intent: OpenIntent, why: str) -> Lease:
+        ledger = self._registry.ledger(model)
+        return Lease.take_over(ledger, intent, why=why, lease_s=self._lease_s)
+
+    def _again(self, model: str, intent: OpenIntent) -> Work:
+        """Plan what is left of an operation that another process began."""
         request = intent.data.get("request", {})
         known = [GateResult(**result) for result in intent.data.get("gates", ())]
         if "stage" in intent.data:
             version = self._registry.version(ModelRef(model=model, number=intent.data["number"]))
-            work = self._planner.promotion(
+            return self._planner.promotion(
                 version,
                 intent.data["stage"],
                 verb=intent.verb,
@@ -259,19 +288,33 @@ class Promoter:
                 known_gates=known,
                 resumed=True,
             )
-        else:
-            names = self._deployer.names(model=model)
-            work = self._planner.endpoints(model, names, prune=bool(request.get("prune")))
+        names = self._deployer.names(model=model)
+        return self._planner.endpoints(model, names, prune=bool(request.get("prune")))
+
+    def _way_so_far(self, work: Work, intent: OpenIntent) -> _Way:
+        """Return how far the process before came.
+
+        Raises:
+            Conflict: An endpoint stands half-way, and is not configured to go on.
+        """
         befores = _befores(intent)
-        way = _Way(befores=befores, first_steps=first_steps, touched=list(befores))
+        way = _Way(befores=befores, touched=list(befores))
         for name, (target, _) in befores.items():
+            if name in {change.name for change in work.changes}:
+                continue
             # Done by the process before: this one records it.
-            if name not in {change.name for change in work.changes}:
-                seen = self._targets[target].endpoints.endpoint(name)
-                way.applied[name] = (
-                    {"target": target, "spec": spec_json(seen.spec)} if seen is not None else None
+            seen = self._targets[target].endpoints.endpoint(name)
+            if seen is not None and seen.spec.variant(CANARY) is not None:
+                raise Conflict(
+                    f"endpoint {name} is in the middle of a rollout that the configuration does "
+                    "not ask for any more",
+                    target=target,
+                    hint=f"cloudreg rollout abort {work.model}",
                 )
-        return self._make(work, lease, way)
+            way.applied[name] = (
+                {"target": target, "spec": spec_json(seen.spec)} if seen is not None else None
+            )
+        return way
 
     def _make(self, work: Work, lease: Lease, way: _Way) -> Outcome:
         """Change the targets, and record it; or undo it, and record that."""
@@ -292,6 +335,9 @@ class Promoter:
         except (Fenced, RolloutPaused):
             raise
         except BaseException as error:
+            # Takes the next place in the ledger, so that a ``done`` whose answer was lost cannot
+            # land there later; if it has landed, nothing is undone any more.
+            lease.step({})
             undo = {name: way.befores[name] for name in way.touched if name in way.befores}
             notes = self._undo(work.model, lease, undo, way.pointed, work.stage)
             for note in notes:
@@ -302,12 +348,14 @@ class Promoter:
         if work.stage == self._settings.order[0]:
             # A registration moves the first stage without holding the model.
             for target in self._settings.stage_targets(work.stage):
-                show_stage(
-                    work.model,
-                    work.stage,
-                    read=self._registry.ledger(work.model).read,
-                    registry=self._targets[target].registry,
-                )
+                # What is not published yet is shown by whoever registers it now.
+                with suppress(NotFound):
+                    show_stage(
+                        work.model,
+                        work.stage,
+                        read=self._registry.ledger(work.model).read,
+                        registry=self._targets[target].registry,
+                    )
         endpoints = {
             change.name: (
                 self._targets[change.target].endpoints.endpoint(change.name)
@@ -333,6 +381,9 @@ class Promoter:
             registry = FencedRegistry(self._targets[target].registry, lease)
             way.pointed.append(target)
             registry.point(work.model, work.stage, work.version.digest)
+        lease.check()
+        if "abort" in lease.requests:
+            raise RolloutAborted(f"{work.verb} was undone: somebody asked for it")
 
     def _undo(
         self,
@@ -347,9 +398,12 @@ class Promoter:
         for target in reversed(pointed):
             assert stage is not None
             try:
-                holder = self._registry.ledger(model).read().stages.get(stage)
-                registry = FencedRegistry(self._targets[target].registry, lease)
-                registry.point(model, stage, holder.digest if holder else None)
+                show_stage(
+                    model,
+                    stage,
+                    read=self._registry.ledger(model).read,
+                    registry=FencedRegistry(self._targets[target].registry, lease),
+                )
             except Fenced:
                 raise
             except CloudregError as error:

@@ -47,7 +47,11 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """Bytes by key: artifacts, and at the home the ledger."""
+    """Bytes by key: artifacts, and at the home the ledger.
+
+    A key is a relative path of 1 to 1024 bytes with forward slashes. One that is absolute, or has
+    empty parts, ``.``, ``..``, NUL or a backslash, is `InvalidRequest` for every verb.
+    """
 
     def put(
         self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
@@ -69,14 +73,16 @@ class ObjectStore(Protocol):
 
         Raises:
             NotFound: No such key; *dest* is not made.
+            AlreadyExists: *dest* is there; it stays as it is.
         """
         ...
 
     def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
-        """Return a reader of a range; the caller closes it.
+        """Return a reader of a range; the caller closes it. Beyond the end there is nothing.
 
         Raises:
             NotFound: No such key.
+            InvalidRequest: A negative offset or length.
         """
         ...
 
@@ -114,7 +120,7 @@ class RegistryBackend(Protocol):
         ...
 
     def point(self, model: str, stage: str, digest: str | None) -> None:
-        """Make *stage* show *digest*, or nothing.
+        """Make *stage* show *digest*, or nothing; clearing a clear stage is fine.
 
         Raises:
             NotFound: *digest* is not published there.
@@ -182,7 +188,8 @@ class EndpointBackend(Protocol):
 
         Raises:
             NotFound: No such endpoint, or no such variant.
-            InvalidRequest: The model server answered 4xx; the message is its own.
+            InvalidRequest: The model server answered 4xx, and the message is its own; or the body
+                is larger than the target takes.
             OperationFailed: The model server answered 5xx; ``logs`` holds its last lines.
             Unavailable: No replica is ready.
             OperationTimeout: No answer in time.
@@ -190,7 +197,12 @@ class EndpointBackend(Protocol):
         ...
 
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
-        """Return what each variant answered in the last *window_s* seconds, by its name."""
+        """Return what each variant answered in the last *window_s* seconds, by its name.
+
+        Raises:
+            NotFound: No such endpoint.
+            Unsupported: The target does not know (`Capabilities.variant_metrics`).
+        """
         ...
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,11 @@ from cloudreg.deploy import Deployer
 from cloudreg.errors import Conflict, Fenced, NotFound
 from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Draft, Entry, Fold, Lease
-from cloudreg.ledger.lease import held
+from cloudreg.ledger.lease import LEASE_S, held
 from cloudreg.names import ModelRef, short
 from cloudreg.operations import SILENT, Progress
 from cloudreg.plan import spec_from_json, spec_json
-from cloudreg.projection import Difference, differences
+from cloudreg.projection import Difference, differences, show_stage
 from cloudreg.promotion import Promoter
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
@@ -46,6 +47,7 @@ class Reconciler:
         promoter: Promoter,
         *,
         progress: Progress = SILENT,
+        lease_s: float = LEASE_S,
     ) -> None:
         """Use what is configured, opened and registered."""
         self._settings = settings
@@ -54,6 +56,7 @@ class Reconciler:
         self._deployer = deployer
         self._promoter = promoter
         self._progress = progress
+        self._lease_s = lease_s
 
     def drift(self, model: str) -> list[Difference]:
         """Return where targets show something else than the ledger.
@@ -84,7 +87,9 @@ class Reconciler:
         found = self.drift(model)
         if not found:
             return Repair(differences=(), entry=None)
-        lease = Lease.claim(self._registry.ledger(model), verb="repair", data={})
+        lease = Lease.claim(
+            self._registry.ledger(model), verb="repair", data={}, lease_s=self._lease_s
+        )
         try:
             self._mend(model, lease)
             self._check_mended(model)
@@ -109,16 +114,23 @@ class Reconciler:
                 two versions in one stage.
         """
         self._promoter.settle(model)
+        fold = self._registry.fold(model)
+        seq = fold.seq
         found = [d for d in self.drift(model) if d.target == target]
         if not found:
             return Repair(differences=(), entry=None)
-        fold = self._registry.fold(model)
         stages = self._shown_stages(model, target, fold)
         endpoints = self._shown_endpoints(target, fold)
 
         def draft(fold: Fold) -> Draft:
             if fold.open is not None:
                 raise held(model, fold.open)
+            if fold.seq != seq:
+                # What was found may be what somebody else made true meanwhile.
+                raise Conflict(
+                    f"{model} moved while {target} was looked at: nothing was adopted",
+                    hint=f"cloudreg drift {model}",
+                )
             return Draft(
                 kind="adopt",
                 root=f"adopt:{target}",
@@ -146,12 +158,7 @@ class Reconciler:
         fold = self._registry.fold(model)
         for target, stages in self._mirrors().items():
             registry = FencedRegistry(self._targets[target].registry, lease)
-            for stage in stages:
-                holder = fold.stages.get(stage)
-                if holder is not None:
-                    version = self._registry.version(ModelRef(model=model, number=holder.number))
-                    self._deployer.bring(version, target, lease)
-                registry.point(model, stage, holder.digest if holder else None)
+            # First, because a foreign version can stand under the number of one of ours.
             for shown in list(registry.published(model)):
                 known = fold.version(shown.number)
                 if known is None or known.digest != shown.digest:
@@ -160,10 +167,16 @@ class Reconciler:
                         "registered; it is withdrawn"
                     )
                     for stage in shown.stages:
-                        # A stage of no configured name may still hold on to it.
-                        if stage not in stages:
-                            registry.point(model, stage, None)
+                        registry.point(model, stage, None)
                     registry.withdraw(model, shown.digest)
+            for stage in stages:
+                holder = fold.stages.get(stage)
+                if holder is not None:
+                    version = self._registry.version(ModelRef(model=model, number=holder.number))
+                    self._deployer.bring(version, target, lease)
+                read = self._registry.ledger(model).read
+                with suppress(NotFound):  # a registration on its way shows its version itself
+                    show_stage(model, stage, read=read, registry=registry)
         for name, applied in fold.applied.items():
             self._progress.say(f"{applied.target}: {name}")
             self._deployer.restore(name, applied.target, spec_from_json(applied.spec), lease)

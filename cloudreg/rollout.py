@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from cloudreg.errors import OperationFailed, RolloutAborted, RolloutPaused
+from cloudreg.errors import CloudregError, OperationFailed, RolloutAborted, RolloutPaused
 from cloudreg.fence import FencedEndpoints
 from cloudreg.ledger import Lease
 from cloudreg.operations import SILENT, Progress, poll_until, wait
@@ -136,7 +137,8 @@ class Roller:
             self._wait(self._backend.create(after, artifacts=self._artifacts))
             return self.verify(after)
         old, new = before.spec.variant(PRIMARY), after.variants[0]
-        stepwise = rollout.steps != (100,) or rollout.bake_s > 0
+        # Limits without a bake have nothing to judge by: they pause, and are not ignored.
+        stepwise = rollout.steps != (100,) or rollout.bake_s > 0 or rollout.gated
         if old is None or old.digest == new.digest or not stepwise:
             return self._become(after)
         for index, percent in enumerate(rollout.steps):
@@ -162,17 +164,28 @@ class Roller:
     def restore(self, name: str, before: EndpointSpec | None) -> None:
         """Bring an endpoint back to what it was, or remove it where it was not there."""
         if before is None:
-            self._wait(self._backend.delete(name))
+            self.delete(name, undoing=True)
             return
-        if self._backend.endpoint(name) is None:
-            self._wait(self._backend.create(before, artifacts=self._artifacts))
-        else:
-            self._wait(self._backend.update(before, artifacts=self._artifacts))
+        seen = self._backend.endpoint(name)
+        if seen is not None and seen.status is EndpointStatus.DELETING:
+            # On its way out: an update would come too late.
+            self.delete(name, undoing=True)
+            seen = None
+        change = self._backend.create if seen is None else self._backend.update
+        self._wait(change(before, artifacts=self._artifacts), undoing=True)
         self.verify(before)
 
-    def delete(self, name: str) -> None:
-        """Remove an endpoint."""
-        self._wait(self._backend.delete(name))
+    def delete(self, name: str, *, undoing: bool = False) -> None:
+        """Remove an endpoint.
+
+        Raises:
+            OperationFailed: It is still there.
+        """
+        self._wait(self._backend.delete(name), undoing=undoing)
+        if self._backend.endpoint(name) is not None:
+            raise OperationFailed(
+                f"endpoint {name} is still there after its removal", target=self._target
+            )
 
     def verify(self, spec: EndpointSpec) -> Endpoint:
         """Return the endpoint, if what runs is what was asked for.
@@ -258,6 +271,8 @@ class Roller:
                 max_interval_s=BAKE_POLL_S,
                 sleep=self._sleep,
             )
+        # What was asked for since the last glance counts too.
+        self._lease.check()
         verdict = observation.verdict if observation else Verdict.INCONCLUSIVE
         reason = observation.reason if observation else "no answer from the target"
         if "abort" in self._lease.requests:
@@ -265,7 +280,9 @@ class Roller:
         elif "pause" in self._lease.requests and verdict is not Verdict.FAIL:
             verdict, reason = Verdict.INCONCLUSIVE, "somebody asked for it"
         if verdict is Verdict.FAIL:
-            logs = self._backend.logs(spec.name, variant=CANARY, lines=20)
+            logs: list[str] = []
+            with suppress(CloudregError):  # the reason matters more than the last words
+                logs = self._backend.logs(spec.name, variant=CANARY, lines=20)
             self.restore(spec.name, self._without_canary(before.spec))
             raise RolloutAborted(
                 f"rollout of {spec.name} was undone at {percent} %: {reason}",
@@ -290,6 +307,15 @@ class Roller:
                 f"or cloudreg rollout abort {spec.model}",
             )
 
+    def heed(self, what: str) -> None:
+        """Return if nobody asked for an end.
+
+        Raises:
+            RolloutAborted: Somebody did; whoever catches it undoes what was done.
+        """
+        if "abort" in self._lease.requests:
+            raise RolloutAborted(f"{what} was undone: somebody asked for it", target=self._target)
+
     @staticmethod
     def _without_canary(spec: EndpointSpec) -> EndpointSpec:
         """Return *spec* as it was before a rollout that an earlier process left behind."""
@@ -298,13 +324,18 @@ class Roller:
             return spec
         return replace(spec, variants=(replace(primary, weight=100),))
 
-    def _wait(self, operation: Operation) -> None:
+    def _wait(self, operation: Operation, *, undoing: bool = False) -> None:
+        def look() -> None:
+            self._lease.glance()
+            if not undoing:
+                self.heed(operation.name)
+
         wait(
             operation,
             timeout_s=self._timeout_s,
             progress=self._progress,
             target=self._target,
-            on_poll=self._lease.glance,
+            on_poll=look,
             max_interval_s=0.5,
             sleep=self._sleep,
         )

@@ -38,6 +38,7 @@ class Rooms:
         progress: Progress,
         wait_s: float,
         timeout_s: float,
+        lease_s: float,
     ) -> None:
         """Check what can be checked without opening a target.
 
@@ -52,6 +53,7 @@ class Rooms:
         self._progress = progress
         self._wait_s = wait_s
         self._timeout_s = timeout_s
+        self._lease_s = lease_s
 
     def close(self) -> None:
         """Let go of all clients, and of what holds them."""
@@ -100,6 +102,7 @@ class Rooms:
             self.planner,
             progress=self._progress,
             wait_s=self._wait_s,
+            lease_s=self._lease_s,
         )
 
     @cached_property
@@ -112,6 +115,7 @@ class Rooms:
             self.deployer,
             self.promoter,
             progress=self._progress,
+            lease_s=self._lease_s,
         )
 
     def witness(self) -> Witness | None:

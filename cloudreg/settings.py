@@ -19,10 +19,12 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from cloudreg.errors import CloudregError, ConfigError
 from cloudreg.names import check_endpoint, check_model, check_stage, check_target
+from cloudreg.place import PREFIX, place, position, unreadable_variable
 from cloudreg.types import (
     EndpointSpec,
     ModelVersion,
@@ -31,17 +33,26 @@ from cloudreg.types import (
     RolloutStrategy,
     Scaling,
     Variant,
+    check_environment,
 )
 
 FILE = "cloudreg.toml"
-PREFIX = "CLOUDREG_"
 
 OTHER_VARIABLES = frozenset(
-    {"CONFIG", "ACTOR", "MODEL_DIR", "DIGEST", "MODEL", "NUMBER", "PORT", "PROVIDER"}
+    {"CONFIG", "ACTOR", "TRACEBACK"}
+    | {"MODEL_DIR", "MANIFEST", "DIGEST", "MODEL", "NUMBER", "PROVIDER", "HOST", "PORT"}
+    | {"DEVICE", "THREADS", "MAX_BATCH", "MAX_QUEUE", "MAX_REQUEST_BYTES"}
+    | {"REQUEST_TIMEOUT_S", "DRAIN_S", "DETERMINISTIC"}
 )
 """``CLOUDREG_*`` variables that are no settings: the command line's and the model server's."""
 
 DEFAULT_STAGES = ("dev", "staging", "prod")
+
+DEFAULTS: Mapping[str, Any] = {
+    "targets": {"local": {"provider": "local"}},
+    "stages": {name: {} for name in DEFAULT_STAGES},
+}
+"""What stands in for a table that the file does not have, so that a variable adds to it."""
 
 Gates = tuple[Mapping[str, Any], ...]
 
@@ -270,10 +281,11 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        line, column = _position(str(error), text)
+        line, column = position(str(error), text)
         reason = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError(f"{path.name}, line {line}, column {column}: {reason}") from error
     _known_variables()
+    document = {**DEFAULTS, **document}
 
     class FromFile(Settings):
         @classmethod
@@ -293,12 +305,16 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
         _check(settings)
     except ValidationError as error:
         first = error.errors()[0]
+        where = place(path, text, first["loc"], overrides or {})
         raise ConfigError(
-            f"{_place(path, text, first['loc'])}: {_reason(first)}", hint=_nearest(first)
+            f"{where}: {_reason(first)}", hint=_nearest(first) or _unspeakable(where)
         ) from error
+    except SettingsError as error:
+        raise ConfigError(f"{unreadable_variable()}: not the JSON that it must be") from error
     except _Bad as error:
+        where = place(path, text, error.where, overrides or {})
         raise ConfigError(
-            f"{_place(path, text, error.where)}: {error.reason}", hint=error.hint
+            f"{where}: {error.reason}", hint=error.hint or _unspeakable(where)
         ) from error
     return settings
 
@@ -312,17 +328,19 @@ class _Bad(Exception):
 def _check(settings: Settings) -> None:
     """Refuse names that cannot be, and references that lead nowhere."""
     targets, stages = settings.targets, settings.stages
+    for name in targets:
+        _named(("targets", name), lambda name=name: check_target(name))
     if settings.home not in targets:
         raise _Bad(("home",), f"no target {settings.home!r}", f"[targets.{settings.home}]")
     if not stages:
         raise _Bad(("stages",), "at least one stage is needed")
-    for name in targets:
-        _named(("targets", name), lambda name=name: check_target(name))
     for name, stage in stages.items():
         _named(("stages", name), lambda name=name: check_stage(name))
         for target in stage.targets:
             if target not in targets:
                 raise _Bad(("stages", name, "targets"), f"no target {target!r}", _list(targets))
+        if len(set(stage.targets)) != len(stage.targets):
+            raise _Bad(("stages", name, "targets"), "a target is listed twice")
         if stage.targets and settings.home not in stage.targets:
             # The home shows every stage: its registry is where people look first.
             raise _Bad(
@@ -353,6 +371,7 @@ def _check_endpoints(settings: Settings) -> None:
         _named((*where, "gpu"), lambda e=endpoint: e.resources)
         _named((*where, "min_replicas"), lambda e=endpoint: e.scaling)
         _named((*where, "rollout"), lambda e=endpoint: e.rollout.noun())
+        _named((*where, "env"), lambda e=endpoint: check_environment(e.env))
 
 
 def _named(where: tuple[str, ...], check: Any) -> None:
@@ -369,14 +388,31 @@ def _list(names: Mapping[str, Any]) -> str:
 def _known_variables() -> None:
     """Refuse a ``CLOUDREG_*`` variable that nothing reads: it would be silently ignored."""
     for name in os.environ:
-        if not name.startswith(PREFIX):
+        # The settings are read without regard to case, so the unknown ones are too.
+        if not name.upper().startswith(PREFIX):
             continue
-        field = name.removeprefix(PREFIX).split("__", maxsplit=1)[0]
-        if field.lower() not in Settings.model_fields and field not in OTHER_VARIABLES:
+        field, nested, _ = name.upper().removeprefix(PREFIX).partition("__")
+        known = field.lower() in Settings.model_fields
+        if not known and (nested or field not in OTHER_VARIABLES):
             raise ConfigError(
                 f"environment variable {name} is no setting",
                 hint=f"known are {', '.join(PREFIX + f.upper() for f in Settings.model_fields)}",
             )
+        if nested and field in ("HOME", "STATE"):
+            raise ConfigError(f"environment variable {name}: {field.lower()} has no parts")
+        if re.fullmatch(rf"{PREFIX}ENDPOINTS__.+?__ENV__.+", name.upper()):
+            # Names of variables come in lower case from here, and A is not a.
+            raise ConfigError(
+                f"environment variable {name} would lose the case of its last part",
+                hint=f"""{name[: name.upper().rindex("__ENV__")]}__ENV='{{"NAME": "value"}}'""",
+            )
+
+
+def _unspeakable(where: str) -> str | None:
+    """Return why a variable may have named something that is not there."""
+    if re.match(rf"environment variable {PREFIX}[A-Z]+__[^_]+_[^_]", where, re.IGNORECASE):
+        return f"a name with a hyphen is set in {FILE}: no shell can export a variable with one"
+    return None
 
 
 def _reason(error: Mapping[str, Any]) -> str:
@@ -405,51 +441,3 @@ def _nearest(error: Mapping[str, Any]) -> str | None:
     elif len(where) > 1 and where[0] in sections:
         model = sections[where[0]]
     return f"known are {', '.join(model.model_fields)}"
-
-
-def _position(message: str, text: str) -> tuple[int, int]:
-    match = re.search(r"at line (\d+), column (\d+)", message)
-    if match:
-        return int(match[1]), int(match[2])
-    lines = text.splitlines() or [""]
-    return len(lines), len(lines[-1]) + 1
-
-
-def _place(path: Path, text: str, where: tuple[str | int, ...]) -> str:
-    """Return file, line and column of a key, or the variable that set it."""
-    parts = [str(part) for part in where]
-    variable = PREFIX + "__".join(parts).upper()
-    if variable in {name.upper() for name in os.environ}:
-        return f"environment variable {variable}"
-    dotted = ".".join(parts)
-    found = _locate(text, [p for p in parts if not p.isdecimal()])
-    if found is None:
-        return f"{path.name}, {dotted}"
-    return f"{path.name}, line {found[0]}, column {found[1]}, {dotted}"
-
-
-def _locate(text: str, parts: list[str]) -> tuple[int, int] | None:
-    """Find the line and column that come nearest to the key *parts*.
-
-    tomllib does not say where a value stood. Headers and keys are compared part by part; the
-    longest match wins, so that a missing key points at its table.
-    """
-    table: list[str] = []
-    best: tuple[int, int, int] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
-        key = re.match(r"\s*((?:[\w-]+|\"[^\"]*\")(?:\s*\.\s*(?:[\w-]+|\"[^\"]*\"))*)\s*=", line)
-        if header:
-            table = _keys(header[1])
-            candidate, column = table, line.index("[") + 1
-        elif key:
-            candidate, column = [*table, *_keys(key[1])], key.start(1) + 1
-        else:
-            continue
-        if candidate == parts[: len(candidate)] and (best is None or len(candidate) > best[0]):
-            best = (len(candidate), number, column)
-    return (best[1], best[2]) if best else None
-
-
-def _keys(dotted: str) -> list[str]:
-    return [part.strip().strip("\"'") for part in dotted.split(".")]

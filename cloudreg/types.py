@@ -62,6 +62,20 @@ __all__ = [
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def check_environment(env: Mapping[str, str]) -> None:
+    """Return if every process can be given *env*.
+
+    Raises:
+        InvalidRequest: A name that no shell could spell, or a value with NUL.
+    """
+    for name, value in env.items():
+        if not _VARIABLE.fullmatch(name) or "\0" in value:
+            raise InvalidRequest(
+                f"env: {name!r} cannot be a variable: letters, digits and _ in its name, "
+                "no NUL in its value"
+            )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
     """A registered version.
@@ -253,11 +267,7 @@ class EndpointSpec:
             raise InvalidRequest(
                 f"endpoint {self.name}: variants of {', '.join(models)}, not of one"
             )
-        for key, value in self.env.items():
-            if not _VARIABLE.fullmatch(key) or "\0" in value:
-                raise InvalidRequest(
-                    f"endpoint {self.name}: {key!r} cannot be an environment variable"
-                )
+        check_environment(self.env)
 
     @property
     def model(self) -> str:

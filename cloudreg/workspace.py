@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from cloudreg import artifacts, gates, projection
 from cloudreg.errors import Conflict, InvalidRequest, NotFound, StalePlan
 from cloudreg.importers import Description, Source
 from cloudreg.ledger import Entry, Fold, Verification, VersionSummary, ledger_models, verify
+from cloudreg.ledger.lease import LEASE_S
 from cloudreg.live import LiveEndpoint, Preview, Promotion
 from cloudreg.manifest import Lineage, ModelCard, Runtime, Signature
 from cloudreg.names import ModelRef, check_model
@@ -44,6 +45,7 @@ class Workspace:
         progress: Progress = SILENT,
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
+        lease_s: float = LEASE_S,
     ) -> None:
         """Use a configuration; no target is opened before it is needed.
 
@@ -54,6 +56,7 @@ class Workspace:
             progress: Where long steps are shown.
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
+            lease_s: Seconds that a process may be silent before others take over what it does.
 
         Raises:
             ConfigError: A gate cannot be built from its table.
@@ -68,6 +71,7 @@ class Workspace:
             progress=progress,
             wait_s=wait_s,
             timeout_s=timeout_s,
+            lease_s=lease_s,
         )
 
     @classmethod
@@ -80,6 +84,7 @@ class Workspace:
         progress: Progress = SILENT,
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
+        lease_s: float = LEASE_S,
     ) -> Workspace:
         """Return the workspace of a ``cloudreg.toml``.
 
@@ -90,6 +95,7 @@ class Workspace:
             progress: Where long steps are shown.
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
+            lease_s: Seconds that a process may be silent before others take over what it does.
 
         Raises:
             ConfigError: No file, or one that cannot be used; with line and column.
@@ -104,6 +110,7 @@ class Workspace:
             progress=progress,
             wait_s=wait_s,
             timeout_s=timeout_s,
+            lease_s=lease_s,
         )
 
     def __enter__(self) -> Workspace:
@@ -216,9 +223,10 @@ class Workspace:
                 registry=provider.registry,
                 progress=self.progress,
             )
-            projection.show_stage(
-                model, first, read=rooms.registry.ledger(model).read, registry=provider.registry
-            )
+            newest = rooms.registry.ledger(model).read
+            # A newer version that is not published yet is shown by whoever registers it now.
+            with suppress(NotFound):
+                projection.show_stage(model, first, read=newest, registry=provider.registry)
         rooms.remember_home()
         return done
 
@@ -348,8 +356,6 @@ class Workspace:
             RolloutAborted: The rollout was undone.
         """
         self.registry.check_stage(to)
-        if break_glass is not None and not break_glass.strip():
-            raise InvalidRequest("breaking the glass needs a reason")
         chosen = self.version(version)
         request = {"verb": "promote", "to": to, "break_glass": break_glass, "reason": reason}
         plain = self._promotion(chosen, request)
@@ -400,7 +406,8 @@ class Workspace:
         Args:
             model: Whose stage.
             stage: Which one.
-            to: The version; without, the one before the one that is there now.
+            to: The version; without, what the stage held before the version that is there now
+                was promoted, so that a second rollback goes further back.
             dry_run: Return the plan and change nothing.
             reason: For the ledger.
 
@@ -421,15 +428,7 @@ class Workspace:
             model: Of one model only; of all without.
             prune: Remove endpoints that cloudreg made and that are not configured any more.
         """
-        models = (
-            [model]
-            if model is not None
-            else sorted(
-                {endpoint.model for endpoint in self.settings.endpoints.values()}
-                | {seen.spec.model for _, seen in self._running().values()}
-            )
-        )
-        works = {m: self._endpoints(m, prune)(None) for m in models}
+        works = {m: self._endpoints(m, prune)(None) for m in self._deployed(model)}
         plan = Plan(
             request={
                 "verb": "apply",
@@ -442,24 +441,42 @@ class Workspace:
         return Preview(plan, lambda _: self._apply_planned(plan.request))
 
     def apply(self, *, model: str | None = None, prune: bool = False) -> Promotion:
-        """Make endpoints as they are configured."""
+        """Make endpoints as they are configured.
+
+        Raises:
+            RolloutPaused: Somebody has to decide how the rollout goes on.
+            CloudregError: A change failed, and the endpoints of that model are as they were.
+        """
+        self.settle(model)
         return self.plan(model=model, prune=prune).apply()
+
+    def settle(self, model: str | None = None) -> None:
+        """Undo what dead processes left half done, so that a plan shows the truth.
+
+        Raises:
+            Conflict: Somebody is still at work when patience ends, or a rollout is paused.
+        """
+        for name in self._deployed(model):
+            self._rooms.promoter.settle(name)
 
     def apply_saved(self, path: str | Path) -> Promotion:
         """Carry out a saved plan.
 
         Raises:
             StalePlan: The world moved since it was saved: nothing was done.
-            InvalidRequest: The file holds no plan.
+            InvalidRequest: The file holds no plan, or goes back to what was never there.
         """
         saved = SavedPlan.load(Path(path))
         request = saved.request
         try:
             match request["verb"]:
                 case "promote" | "rollback":
-                    version = self.version(str(request["ref"]))
-                    prepare = self._promotion(version, request)
-                    return self._perform(version.model, prepare, saved.fingerprint)
+                    ref, stage = _ref(str(request["ref"])), str(request["to"])
+                    if request["verb"] == "rollback":
+                        # No gate stands before a rollback: a file must not make one of a promotion.
+                        self._rooms.planner.rollback_to(ref.model, stage, ref)
+                    prepare = self._promotion(self.version(ref), request)
+                    return self._perform(ref.model, prepare, saved.fingerprint)
                 case "apply":
                     return self._apply_planned(request)
                 case verb:
@@ -476,18 +493,23 @@ class Workspace:
         Raises:
             NotFound: No such endpoint.
         """
-        found = self._running()
+        found = self._removable()
         unknown = sorted(set(names) - set(found))
         if unknown:
             raise NotFound(
                 f"no endpoint {unknown[0]!r} is there",
                 hint=f"there are {', '.join(sorted(found)) or 'none'}",
             )
-        wanted = {name: found[name] for name in (names or sorted(found))}
-        for model in sorted({seen.spec.model for _, seen in wanted.values()}):
-            mine = {name for name, (_, seen) in wanted.items() if seen.spec.model == model}
-            self._perform(model, self._removal(model, mine))
-        return {name: target for name, (target, _) in wanted.items()}
+        removed: dict[str, str] = {}
+        # An endpoint that was configured elsewhere later can run on several targets.
+        for _ in self.targets:
+            found = self._removable()
+            wanted = {name: found[name] for name in (names or sorted(found)) if name in found}
+            for model in sorted({model for model, _, _ in wanted.values()}):
+                mine = {name for name, (owner, _, _) in wanted.items() if owner == model}
+                self._perform(model, self._removal(model, mine))
+            removed |= {name: target for name, (_, target, _) in wanted.items()}
+        return removed
 
     def endpoint(self, name: str) -> LiveEndpoint:
         """Return a configured endpoint.
@@ -635,17 +657,47 @@ class Workspace:
             endpoints={name: self.endpoint(name) for name in configured},
         )
 
+    def _deployed(self, model: str | None) -> list[str]:
+        """Return *model* alone, or all that have endpoints or should have some."""
+        if model is not None:
+            return [check_model(model)]
+        configured = {endpoint.model for endpoint in self.settings.endpoints.values()}
+        running = {seen.spec.model for _, seen in self._running().values()}
+        return sorted(configured | running)
+
     def _running(self) -> dict[str, tuple[str, Endpoint]]:
-        """Return all endpoints that cloudreg made: name to target and endpoint."""
-        return {
-            seen.spec.name: (target, seen)
-            for target in self.targets
-            for seen in self.targets[target].endpoints.endpoints()
+        """Return all endpoints that cloudreg made: name to target and endpoint.
+
+        Of one that runs on several targets, where it is configured.
+        """
+        found: dict[str, tuple[str, Endpoint]] = {}
+        for target in self.targets:
+            for seen in self.targets[target].endpoints.endpoints():
+                name = seen.spec.name
+                configured = name in self.settings.endpoints
+                if name not in found or (
+                    configured and self.settings.endpoint_target(name) == target
+                ):
+                    found[name] = (target, seen)
+        return found
+
+    def _removable(self) -> dict[str, tuple[str, str, Endpoint | None]]:
+        """Return name to model, target and endpoint: of what runs, and what the ledger thinks runs.
+
+        After a crash an endpoint can be gone that the ledger still knows.
+        """
+        known: dict[str, tuple[str, str, Endpoint | None]] = {
+            name: (model, applied.target, None)
+            for model in ledger_models(self.registry.store)
+            for name, applied in self.registry.ledger(model).read().applied.items()
         }
+        running = self._running().items()
+        return known | {name: (seen.spec.model, target, seen) for name, (target, seen) in running}
 
     def _removal(self, model: str, names: set[str]) -> Prepare:
         def prepare(_: Sequence[GateResult] | None) -> Work:
-            there = {n: found for n, found in self._running().items() if n in names}
+            found = self._removable()
+            there = {n: found[n][1:] for n in sorted(names) if n in found}
             return self._rooms.planner.down(model, there)
 
         return prepare

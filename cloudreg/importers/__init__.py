@@ -5,6 +5,8 @@
 `modelfile`    that ``model.toml``, read and written
 `onnx`         what an ONNX model says about its inputs and outputs
 `torch`        a ``torch.nn.Module``: safetensors weights, signature and runtime
+`calling`      such a module called as the model server calls it
+`factory`      the function that makes it, imported as the model server imports it
 `lineage`      what can be seen of the place: git, the environment, digests of data
 =============  ============================================================================
 

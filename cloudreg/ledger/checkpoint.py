@@ -6,6 +6,7 @@ entry after it carries its digest: whoever changes a checkpoint must change the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,9 @@ from cloudreg.provider import ObjectStore
 
 EVERY = 128
 """Entries between two checkpoints: what a reader reads at most beside one of them."""
+
+TRIES = 3
+"""Checkpoints that are tried before all entries are read."""
 
 FORMAT = 1
 
@@ -41,9 +45,9 @@ def checkpoint_key(model: str, seq: int) -> str:
     return f"checkpoints/{model}/{seq:08d}.json"
 
 
-def encode(fold: Fold) -> tuple[bytes, dict[str, bytes]]:
-    """Return the checkpoint's bytes and the pages that it needs anew, by sha256."""
-    pages = fold.versions.flush()
+def encode(fold: Fold) -> tuple[bytes, dict[str, bytes], VersionIndex]:
+    """Return the checkpoint's bytes, the pages it needs anew, and the index that begins there."""
+    index, pages = fold.versions.flushed()
     state: dict[str, Any] = {
         "format": FORMAT,
         "model": fold.model,
@@ -54,9 +58,9 @@ def encode(fold: Fold) -> tuple[bytes, dict[str, bytes]]:
         "stages": msgspec.to_builtins(fold.stages),
         "open": msgspec.to_builtins(fold.open),
         "applied": msgspec.to_builtins(fold.applied),
-        "pages": {str(page): digest for page, digest in fold.versions.pages.items()},
+        "pages": {str(page): digest for page, digest in index.pages.items()},
     }
-    return canonical_json(state), pages
+    return canonical_json(state), pages, index
 
 
 def write(store: ObjectStore, fold: Fold) -> str:
@@ -65,11 +69,10 @@ def write(store: ObjectStore, fold: Fold) -> str:
     Two writers make the same bytes, so that it does not matter who is first.
     """
     new = dict(fold.recent)
-    data, pages = encode(fold)
-    objects = [(f"pages/{fold.model}/{hexadecimal(d)}.json", page) for d, page in pages.items()]
+    data, pages, index = encode(fold)
+    objects = [(page_key(fold.model, digest), page) for digest, page in pages.items()]
     objects += [
-        (f"digests/{fold.model}/{hexadecimal(digest)}", str(number).encode())
-        for digest, number in new.items()
+        (digest_key(fold.model, digest), str(number).encode()) for digest, number in new.items()
     ]
 
     def put(item: tuple[str, bytes]) -> None:
@@ -80,12 +83,21 @@ def write(store: ObjectStore, fold: Fold) -> str:
         list(pool.map(put, objects))
     # Last, so that a checkpoint that can be read has all its pages.
     store.put(data, checkpoint_key(fold.model, fold.seq))
+    fold.versions = index
     fold.recent.clear()
     return sha256(data)
 
 
-def read(store: ObjectStore, model: str, seq: int) -> tuple[Fold, str]:
+def read(
+    store: ObjectStore, model: str, seq: int, *, rebuild: Callable[[int], Mapping[str, bytes]]
+) -> tuple[Fold, str]:
     """Return the state that a checkpoint keeps, and the checkpoint's digest.
+
+    Args:
+        store: The home's.
+        model: Whose.
+        seq: The entry that it follows.
+        rebuild: Makes the pages again from the entries up to a place, where one is missing.
 
     Raises:
         NotFound: No such checkpoint.
@@ -95,14 +107,20 @@ def read(store: ObjectStore, model: str, seq: int) -> tuple[Fold, str]:
         data = reader.read()
     try:
         state = msgspec.json.decode(data, type=_State)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors too
         raise IntegrityError(f"checkpoint {seq} of {model} cannot be read: {error}") from error
     if state.format != FORMAT or state.model != model or state.seq != seq:
         raise IntegrityError(f"checkpoint {seq} of {model} is another one")
 
     def read_page(digest: str) -> bytes:
-        with store.open(f"pages/{model}/{hexadecimal(digest)}.json") as page:
-            return page.read()
+        with suppress(NotFound), store.open(page_key(model, digest)) as page:
+            data: bytes = page.read()
+            if sha256(data) == digest:
+                return data
+        again = rebuild(seq).get(digest)
+        if again is None:
+            raise IntegrityError(f"page {digest} does not follow from the ledger of {model}")
+        return again
 
     fold = Fold(model)
     fold.seq, fold.head, fold.last_number = state.seq, state.head, state.last_number
@@ -112,20 +130,27 @@ def read(store: ObjectStore, model: str, seq: int) -> tuple[Fold, str]:
     return fold, sha256(data)
 
 
-def newest(store: ObjectStore, model: str) -> int | None:
-    """Return the place of a recent checkpoint, or None."""
-    try:
-        with store.open(f"heads/{model}.json") as reader:
-            hint = msgspec.json.decode(reader.read(), type=int)
-    except NotFound:
-        hint = None
-    except msgspec.MsgspecError:
-        hint = None
-    if hint is None:
-        keys = [stored.key for stored in store.list(f"checkpoints/{model}/")]
-        numbers = [k.rpartition("/")[2].removesuffix(".json") for k in keys]
-        return max((int(n) for n in numbers if n.isdecimal()), default=None)
-    return hint
+def places(store: ObjectStore, model: str) -> Iterator[int]:
+    """Yield the places of recent checkpoints: the hint's first, then those that are there."""
+    hint = -1
+    with (
+        suppress(NotFound, ValueError, RecursionError),
+        store.open(f"heads/{model}.json") as reader,
+    ):
+        hint = msgspec.json.decode(reader.read(), type=int)
+    if hint >= 0:
+        yield hint
+    listed = (seq_in(stored.key) for stored in store.list(f"checkpoints/{model}/"))
+    yield from sorted((seq for seq in listed if seq is not None), reverse=True)[:TRIES]
+
+
+def seq_in(key: str) -> int | None:
+    """Return the place that a checkpoint's key stands for; None for a foreign object."""
+    name = key.rpartition("/")[2].removesuffix(".json")
+    if not (name.isascii() and name.isdigit()):
+        return None
+    seq = int(name)
+    return seq if key == checkpoint_key(key.split("/")[1], seq) else None
 
 
 def announce(store: ObjectStore, model: str, seq: int) -> None:
@@ -137,13 +162,18 @@ def announce(store: ObjectStore, model: str, seq: int) -> None:
 def number_of(store: ObjectStore, model: str, digest: str) -> int | None:
     """Return the number that a digest had before the last checkpoint, or None."""
     try:
-        with store.open(f"digests/{model}/{hexadecimal(digest)}") as reader:
+        with store.open(digest_key(model, digest)) as reader:
             text = reader.read()
     except NotFound:
         return None
-    return int(text) if text.isdigit() else None
+    return int(text) if text.isdigit() and len(text) < 10 else None
 
 
-def hexadecimal(digest: str) -> str:
-    """Return *digest* without its algorithm."""
-    return digest.removeprefix("sha256:")
+def page_key(model: str, digest: str) -> str:
+    """Return where the page with *digest* stands."""
+    return f"pages/{model}/{digest.removeprefix('sha256:')}.json"
+
+
+def digest_key(model: str, digest: str) -> str:
+    """Return where the number of the version with *digest* stands."""
+    return f"digests/{model}/{digest.removeprefix('sha256:')}"

@@ -79,11 +79,11 @@ class Entry:
         """
         where = f"ledger of {model}, entry {seq}"
         try:
-            document = msgspec.json.decode(data)
+            document = msgspec.json.decode(data, type=dict[str, Any])
             if document.pop("format", None) != FORMAT:
                 raise IntegrityError(f"{where} has an unknown format", hint="upgrade cloudreg")
             entry = msgspec.convert(document, cls)
-        except (msgspec.MsgspecError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors too
             raise IntegrityError(f"{where} cannot be read: {error}") from error
         if entry.model != model or entry.seq != seq:
             raise IntegrityError(f"{where} says it is entry {entry.seq} of {entry.model}")
@@ -120,6 +120,6 @@ def seq_of(key: str) -> int:
         IntegrityError: The key was not made by cloudreg.
     """
     name = key.rpartition("/")[2].removesuffix(".json")
-    if not name.isdecimal():
+    if not (name.isascii() and name.isdigit()):
         raise IntegrityError(f"foreign object {key!r} in the ledger")
     return int(name)

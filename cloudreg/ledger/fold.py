@@ -10,7 +10,7 @@ import msgspec
 
 from cloudreg.errors import IntegrityError
 from cloudreg.ledger.entry import GENESIS, Entry
-from cloudreg.names import canonical_json, sha256
+from cloudreg.names import canonical_json, check_digest, sha256
 
 PAGE = 256
 """Version summaries per page."""
@@ -112,6 +112,51 @@ class Applied:
     seq: int
 
 
+class _Register(msgspec.Struct):
+    number: int
+    digest: str
+    size: int
+    files: int
+    metrics: dict[str, float] = {}
+    stages: dict[str, int | None] = {}
+
+
+class _Approve(msgspec.Struct):
+    number: int
+    stage: str
+
+
+class _Intent(msgspec.Struct):
+    verb: str
+    until: float
+    process: dict[str, Any] = {}
+
+
+class _Step(msgspec.Struct):
+    until: float
+    paused: bool = False
+    progress: dict[str, Any] | None = None
+
+
+class _Takeover(msgspec.Struct):
+    until: float
+    process: dict[str, Any] = {}
+
+
+class _Endpoint(msgspec.Struct):
+    target: str
+    spec: dict[str, Any]
+
+
+class _End(msgspec.Struct):
+    stages: dict[str, int | None] = {}
+    endpoints: dict[str, _Endpoint | None] = {}
+
+
+class _Note(msgspec.Struct):
+    request: str | None = None
+
+
 class VersionIndex:
     """Summaries by number: pages that are read when they are needed, and what changed since."""
 
@@ -124,7 +169,7 @@ class VersionIndex:
 
         Args:
             pages: Page number to the sha256 of its bytes.
-            read_page: Returns the bytes of a page.
+            read_page: Returns the bytes of a page, checked.
         """
         self.pages: dict[int, str] = dict(pages or {})
         self._read_page = read_page
@@ -139,10 +184,6 @@ class VersionIndex:
         """Add a summary or change one."""
         self._changed[summary.number] = summary
 
-    def changed(self) -> list[VersionSummary]:
-        """Return what differs from the pages."""
-        return [self._changed[number] for number in sorted(self._changed)]
-
     def newest_first(self, last: int) -> Iterator[VersionSummary]:
         """Yield the summaries from number *last* down to 1."""
         for number in range(last, 0, -1):
@@ -150,19 +191,23 @@ class VersionIndex:
             if summary is not None:
                 yield summary
 
-    def flush(self) -> dict[str, bytes]:
-        """Return the bytes of the pages that changed, by sha256, and begin from them."""
+    def flushed(self) -> tuple[VersionIndex, dict[str, bytes]]:
+        """Return an equal index without changes, and the pages it needs anew, by sha256.
+
+        This one stays as it is: a page that could not be written must not be forgotten.
+        """
+        index = VersionIndex(self.pages, self._read_page)
+        index._loaded = dict(self._loaded)
         written: dict[str, bytes] = {}
         for page in sorted({number // PAGE for number in self._changed}):
             rows = dict(self._page(page))
             rows.update((n, s) for n, s in self._changed.items() if n // PAGE == page)
             data = canonical_json([msgspec.to_builtins(rows[n]) for n in sorted(rows)])
             digest = sha256(data)
-            self.pages[page] = digest
-            self._loaded[page] = rows
+            index.pages[page] = digest
+            index._loaded[page] = rows
             written[digest] = data
-        self._changed = {}
-        return written
+        return index, written
 
     def _page(self, page: int) -> dict[int, VersionSummary]:
         if page in self._loaded:
@@ -172,8 +217,6 @@ class VersionIndex:
         if digest is not None:
             assert self._read_page is not None
             data = self._read_page(digest)
-            if sha256(data) != digest:
-                raise IntegrityError(f"page {digest} of the version index was changed")
             decoded = msgspec.json.decode(data, type=list[VersionSummary])
             rows = {summary.number: summary for summary in decoded}
         self._loaded[page] = rows
@@ -216,7 +259,7 @@ class Fold:
             raise IntegrityError(f"ledger of {self.model}: entry {entry.seq} is out of place")
         try:
             getattr(self, f"_{entry.kind}")(entry)
-        except (KeyError, TypeError, msgspec.ValidationError) as error:
+        except ValueError as error:  # msgspec's errors are ValueErrors too
             raise IntegrityError(
                 f"ledger of {self.model}, entry {entry.seq} ({entry.kind}) cannot be "
                 f"understood: {error}"
@@ -224,100 +267,129 @@ class Fold:
         self.seq, self.head = entry.seq, entry.hash
 
     def _refuse(self, entry: Entry, why: str) -> IntegrityError:
-        return IntegrityError(f"ledger of {self.model}, entry {entry.seq}: a {entry.kind} {why}")
+        return IntegrityError(f"ledger of {self.model}, entry {entry.seq}: {entry.kind} {why}")
+
+    # Each kind is checked as a whole before anything of it counts: an entry that is refused must
+    # leave the state as it was.
 
     def _register(self, entry: Entry) -> None:
-        data = entry.data
-        if data["number"] != self.last_number + 1:
-            raise self._refuse(entry, f"of number {data['number']} after {self.last_number}")
+        data = msgspec.convert(entry.data, _Register)
+        check_digest(data.digest)
+        if data.number != self.last_number + 1:
+            raise self._refuse(entry, f"of number {data.number} after {self.last_number}")
+        self._check_numbers(entry, data.stages, last=data.number)
         summary = VersionSummary(
-            number=data["number"],
-            digest=data["digest"],
+            number=data.number,
+            digest=data.digest,
             author=entry.actor,
             created_at=entry.at,
             seq=entry.seq,
-            size=data["size"],
-            files=data["files"],
-            metrics=data.get("metrics", {}),
+            size=data.size,
+            files=data.files,
+            metrics=data.metrics,
         )
         self.last_number = summary.number
         self.recent[summary.digest] = summary.number
         self.versions.put(summary)
-        self._move(data.get("stages", {}), entry)
+        self._move(data.stages, entry)
 
     def _approve(self, entry: Entry) -> None:
-        summary = self._known(entry, entry.data["number"])
-        stage = entry.data["stage"]
-        people = summary.approvals.get(stage, ())
+        data = msgspec.convert(entry.data, _Approve)
+        summary = self._known(entry, data.number)
+        people = summary.approvals.get(data.stage, ())
         if entry.actor not in people:
-            approvals = {**summary.approvals, stage: (*people, entry.actor)}
+            approvals = {**summary.approvals, data.stage: (*people, entry.actor)}
             self.versions.put(replace(summary, approvals=approvals))
 
     def _intent(self, entry: Entry) -> None:
+        data = msgspec.convert(entry.data, _Intent)
         if self.open is not None:
             raise self._refuse(entry, f"while {self.open.root} is open")
         self.open = OpenIntent(
             root=entry.root,
             op=entry.op,
-            verb=entry.data["verb"],
+            verb=data.verb,
             data=entry.data,
             actor=entry.actor,
             since=entry.at,
-            until=entry.data["until"],
-            process=entry.data.get("process", {}),
+            until=data.until,
+            process=data.process,
         )
 
     def _step(self, entry: Entry) -> None:
+        data = msgspec.convert(entry.data, _Step)
         held = self._held(entry)
         self.open = replace(
             held,
-            until=entry.data["until"],
-            paused=entry.data.get("paused", False),
-            progress=entry.data.get("progress", held.progress),
-            requests=() if entry.data.get("paused", False) else held.requests,
+            until=data.until,
+            paused=data.paused,
+            progress=held.progress if data.progress is None else data.progress,
+            requests=() if data.paused else held.requests,
         )
 
     def _takeover(self, entry: Entry) -> None:
+        data = msgspec.convert(entry.data, _Takeover)
         if self.open is None or self.open.root != entry.root:
             raise self._refuse(entry, f"of {entry.root}, which is not open")
         self.open = replace(
             self.open,
             op=entry.op,
-            until=entry.data["until"],
-            process=entry.data.get("process", {}),
+            until=data.until,
+            process=data.process,
             paused=False,
             requests=(),
         )
 
     def _done(self, entry: Entry) -> None:
-        self.closed = entry.seq
+        data = msgspec.convert(entry.data, _End)
         self._held(entry)
-        self.open = None
-        self._move(entry.data.get("stages", {}), entry)
-        self._apply_endpoints(entry)
+        self._end(entry, data.stages, data.endpoints)
 
     def _abort(self, entry: Entry) -> None:
-        self.closed = entry.seq
+        data = msgspec.convert(entry.data, _End)
         self._held(entry)
-        self.open = None
-        self._apply_endpoints(entry)
+        if data.stages:
+            raise self._refuse(entry, "of an operation that moved stages")
+        self._end(entry, {}, data.endpoints)
 
     def _adopt(self, entry: Entry) -> None:
-        self.closed = entry.seq
+        data = msgspec.convert(entry.data, _End)
         if self.open is not None:
             raise self._refuse(entry, f"while {self.open.root} is open")
-        self._move(entry.data.get("stages", {}), entry)
-        self._apply_endpoints(entry)
+        self._end(entry, data.stages, data.endpoints)
 
     def _note(self, entry: Entry) -> None:
-        request = entry.data.get("request")
+        request = msgspec.convert(entry.data, _Note).request
         if request and self.open is not None and entry.root == self.open.root:
             self.open = replace(self.open, requests=(*self.open.requests, request))
+
+    def _end(
+        self,
+        entry: Entry,
+        stages: Mapping[str, int | None],
+        endpoints: Mapping[str, _Endpoint | None],
+    ) -> None:
+        self._check_numbers(entry, stages, last=self.last_number)
+        self.closed = entry.seq
+        self.open = None
+        self._move(stages, entry)
+        for name, applied in endpoints.items():
+            if applied is None:
+                self.applied.pop(name, None)
+            else:
+                self.applied[name] = Applied(
+                    target=applied.target, spec=applied.spec, at=entry.at, seq=entry.seq
+                )
 
     def _held(self, entry: Entry) -> OpenIntent:
         if self.open is None or self.open.op != entry.op or self.open.root != entry.root:
             raise self._refuse(entry, f"by {entry.op}, which does not hold the model")
         return self.open
+
+    def _check_numbers(self, entry: Entry, stages: Mapping[str, int | None], *, last: int) -> None:
+        for number in stages.values():
+            if number is not None and not 1 <= number <= last:
+                raise self._refuse(entry, f"of version {number}, which was never registered")
 
     def _known(self, entry: Entry, number: int) -> VersionSummary:
         summary = self.version(number)
@@ -332,6 +404,8 @@ class Fold:
                 continue
             summary = self._known(entry, number)
             before = self.stages.get(stage)
+            if before is not None and before.number == number:
+                continue  # it did not move: what it held before is still what a rollback wants
             self.stages[stage] = Holder(
                 number=number,
                 digest=summary.digest,
@@ -341,12 +415,3 @@ class Fold:
             )
             if stage not in summary.held:
                 self.versions.put(replace(summary, held=(*summary.held, stage)))
-
-    def _apply_endpoints(self, entry: Entry) -> None:
-        for name, applied in entry.data.get("endpoints", {}).items():
-            if applied is None:
-                self.applied.pop(name, None)
-            else:
-                self.applied[name] = Applied(
-                    target=applied["target"], spec=applied["spec"], at=entry.at, seq=entry.seq
-                )

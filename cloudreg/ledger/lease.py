@@ -66,6 +66,8 @@ class Process:
             return True
         except PermissionError:
             return False
+        except OverflowError:  # no machine has such a process
+            return True
         return _started(self.pid) != self.started
 
 
@@ -155,7 +157,7 @@ class Lease:
         """Become the holder of an intent whose process is gone, or that is paused.
 
         Raises:
-            Conflict: It was closed or taken by another process meanwhile.
+            Conflict: It was closed, taken by another process, or is at work after all.
         """
         op = uuid.uuid4().hex
         until = ledger.clock() + lease_s
@@ -163,6 +165,9 @@ class Lease:
         def draft(fold: Fold) -> Draft:
             if fold.open is None or fold.open.op != intent.op:
                 raise Conflict(f"{ledger.model}: {intent.verb} was taken up by somebody else")
+            if not fold.open.paused and not claimable(fold.open, ledger.clock()):
+                # It was silent when the caller looked, and spoke before this entry landed.
+                raise Conflict(f"{ledger.model}: {intent.verb} is at work again")
             return Draft(
                 kind="takeover",
                 root=intent.root,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloudreg.errors import AlreadyExists, Conflict, IntegrityError, NotFound, Unavailable
 from cloudreg.ledger import checkpoint
 from cloudreg.ledger.entry import Entry, entry_key, seq_of
 from cloudreg.ledger.fold import Fold, VersionSummary
-from cloudreg.ledger.witness import Witness
+from cloudreg.ledger.witness import Witness, check_length, check_seen
 from cloudreg.names import check_model
 from cloudreg.provider import ObjectStore
+
+RECENT = 256
+"""Newest entries among which an idempotency key is looked for."""
 
 MAX_ATTEMPTS = 1000
 """Lost races before giving up; each one means that somebody else got an entry in."""
@@ -48,7 +52,7 @@ def ledger_models(store: ObjectStore) -> list[str]:
 
 
 class Ledger:
-    """The ledger of one model."""
+    """The ledger of one model; safe with threads, who all see the one state that it follows."""
 
     def __init__(
         self,
@@ -77,25 +81,32 @@ class Ledger:
         self.clock = clock
         self._witness = witness
         self._fold: Fold | None = None
+        self._lock = threading.RLock()
+        self._pages: dict[int, Mapping[str, bytes]] = {}
 
     def twin(self) -> Ledger:
-        """Return the same ledger for another thread; one object serves one thread."""
+        """Return the same ledger for a thread that must not wait for this one."""
         return Ledger(self.store, self.model, actor=self.actor, tool=self.tool, clock=self.clock)
 
     def read(self) -> Fold:
-        """Return the state after the newest entry.
+        """Return the state after the newest entry; it moves on with the next call.
 
         Raises:
             IntegrityError: What is read does not hang together, or is older than what this
                 machine has seen before.
         """
-        if self._witness is not None:
-            # Before the entries: what others on this machine see meanwhile is no proof of loss.
-            self._witness.newest(self.model)
-        if self._fold is None:
-            self._fold = self._start()
-        self._follow(self._fold)
-        return self._fold
+        with self._lock:
+            # Before the ledger: others may write and be seen between the two.
+            seen = self._witness.newest(self.model) if self._witness is not None else None
+            if self._fold is None:
+                self._fold = self._start(seen)
+            for entry in self._tail(self._fold):
+                self._fold.apply(entry)
+                check_seen(self.model, seen, entry.seq, self._fold.head)
+            check_length(self.model, seen, self._fold.seq)
+            if self._witness is not None:
+                self._witness.remember(self.model, self._fold.seq, self._fold.head)
+            return self._fold
 
     def exists(self) -> bool:
         """Whether the model has any entry."""
@@ -112,19 +123,21 @@ class Ledger:
 
     def entries(self, *, newest_first: bool = False) -> Iterator[Entry]:
         """Yield all entries, checked against each other."""
-        last = self.read().seq
+        state = self.read()
+        last, head = state.seq, state.head
         if newest_first:
-            following: Entry | None = None
             for seq in range(last, -1, -1):
                 entry = self.entry(seq)
-                if following is not None and following.prev != entry.hash:
+                if entry.hash != head:
                     raise IntegrityError(f"ledger of {self.model}: entry {seq} was changed")
-                following = entry
+                head = entry.prev
                 yield entry
             return
         fold = Fold(self.model)
         for entry in self._tail(fold):
             fold.seq, fold.head = entry.seq, entry.hash
+            if entry.seq == last and fold.head != head:
+                raise IntegrityError(f"ledger of {self.model}: history was rewritten")
             yield entry
 
     def find(self, digest: str) -> VersionSummary | None:
@@ -145,106 +158,158 @@ class Ledger:
             draft: Called with the newest state, again after every lost race. It returns what to
                 append or None for nothing, or raises to refuse.
             op: The process that writes.
-            id: Idempotency key; made here where the caller has no use for it.
+            id: Idempotency key, for a caller who asks again because the outcome is unknown: if
+                one of the newest `RECENT` entries has it, that entry is returned. Made here where
+                the caller has no use for it.
 
         Returns:
             The entry as it stands in the ledger, or None if *draft* had nothing to append.
 
         Raises:
             Conflict: Too many others were faster.
+            Unavailable: The entry may be there or not.
         """
-        id = id or uuid.uuid4().hex
-        for _ in range(MAX_ATTEMPTS):
-            fold = self.read()
-            wanted = draft(fold)
-            if wanted is None:
-                return None
-            entry = Entry(
-                model=self.model,
-                seq=fold.seq + 1,
-                prev=fold.head,
-                id=id,
-                root=wanted.root,
-                op=op,
-                kind=wanted.kind,
-                actor=wanted.actor or self.actor,
-                at=timestamp(self.clock()),
-                tool=self.tool,
-                data=wanted.data,
-                checkpoint=self._checkpoint(fold),
-            )
-            # Whoever could not be understood later must not get in.
-            _trial(fold, entry)
-            if fold.seq < 0:
-                with suppress(AlreadyExists):
-                    self.store.put(b"", f"models/{self.model}", if_absent=True)
-            try:
-                self.store.put(entry.encode(), entry_key(self.model, entry.seq), if_absent=True)
-            except (AlreadyExists, Unavailable) as error:
-                # Lost the race, or lost the answer: only reading tells. A retry on the wire
-                # can also meet its own first attempt and be told that the key is taken.
-                landed = self._landed(entry)
-                if landed is not None:
-                    return landed
-                if isinstance(error, Unavailable):
-                    raise
-                continue
-            self.read()
-            if entry.checkpoint is not None:
-                checkpoint.announce(self.store, self.model, entry.seq - 1)
-            return entry
+        with self._lock:
+            own = id or uuid.uuid4().hex
+            searched: int | None = None
+            for _ in range(MAX_ATTEMPTS):
+                fold = self.read()
+                seq = fold.seq
+                if id is not None:
+                    start = max(0, seq + 1 - RECENT) if searched is None else searched + 1
+                    there = self._by_id(id, start, seq)
+                    if there is not None:
+                        return there
+                    searched = seq
+                wanted = draft(fold)
+                if wanted is None:
+                    return None
+                if fold.seq != seq:
+                    continue  # the draft read on by itself: let it look at the whole again
+                entry = self._land(fold, wanted, op=op, id=own)
+                if entry is not None:
+                    return entry
         raise Conflict(f"{self.model}: {MAX_ATTEMPTS} other writers were faster")
 
-    def _landed(self, entry: Entry) -> Entry | None:
+    def _land(self, fold: Fold, wanted: Draft, *, op: str, id: str) -> Entry | None:
+        """Put an entry behind *fold* and move *fold* there; None if others were faster."""
+        entry = Entry(
+            model=self.model,
+            seq=fold.seq + 1,
+            prev=fold.head,
+            id=id,
+            root=wanted.root,
+            op=op,
+            kind=wanted.kind,
+            actor=wanted.actor or self.actor,
+            at=timestamp(self.clock()),
+            tool=self.tool,
+            data=wanted.data,
+        )
+        # Whoever could not be understood later must not get in.
+        _trial(fold, entry)
+        entry = replace(entry, checkpoint=self._checkpoint(fold))
+        data = entry.encode()
+        if fold.seq < 0:
+            with suppress(AlreadyExists):
+                self.store.put(b"", f"models/{self.model}", if_absent=True)
         try:
-            there = self.entry(entry.seq)
-        except NotFound:
-            return None
-        self.read()
-        return there if there.id == entry.id else None
+            self.store.put(data, entry_key(self.model, entry.seq), if_absent=True)
+        except (AlreadyExists, Unavailable) as error:
+            # Lost the race, or lost the answer: only reading tells. A retry on the wire can also
+            # meet its own first attempt and be told that the key is taken.
+            try:
+                there = self.entry(entry.seq)
+            except NotFound:
+                if isinstance(error, Unavailable):
+                    raise error from None
+                return None
+            if there.id != entry.id:
+                return None
+            # Another process can have asked with the same key: what stands there counts.
+            data = there.encode()
+        # Nothing is read again: what fails from here on must not look as if the entry had.
+        entry = Entry.decode(data, model=self.model, seq=entry.seq, prev=fold.head)
+        fold.apply(entry)
+        if self._witness is not None:
+            self._witness.remember(self.model, fold.seq, fold.head)
+        if entry.checkpoint is not None:
+            checkpoint.announce(self.store, self.model, entry.seq - 1)
+        return entry
+
+    def _by_id(self, id: str, start: int, last: int) -> Entry | None:
+        keys = [entry_key(self.model, seq) for seq in range(start, last + 1)]
+        for seq, data in zip(range(start, last + 1), self._read_all(keys), strict=True):
+            entry = Entry.decode(data, model=self.model, seq=seq, prev=None)
+            if entry.id == id:
+                return entry
+        return None
 
     def _checkpoint(self, fold: Fold) -> str | None:
         if fold.seq < 0 or (fold.seq + 1) % checkpoint.EVERY:
             return None
         return checkpoint.write(self.store, fold)
 
-    def _start(self) -> Fold:
-        seq = checkpoint.newest(self.store, self.model)
-        if seq is None:
-            return Fold(self.model)
-        try:
-            fold, digest = checkpoint.read(self.store, self.model, seq)
-            anchor = self.entry(seq + 1)
-            if anchor.checkpoint == digest and anchor.prev == fold.head:
-                return fold
-        except (NotFound, IntegrityError):
-            pass
-        # A derived object is missing or was changed: the entries themselves are the truth, and
-        # `verify` says what is wrong with the rest.
+    def _start(self, seen: tuple[int, str] | None) -> Fold:
+        for seq in checkpoint.places(self.store, self.model):
+            # A derived object that is missing or was changed is passed over: the entries are the
+            # truth, and `verify` says what is wrong with the rest.
+            with suppress(NotFound, IntegrityError):
+                fold, digest = checkpoint.read(
+                    self.store, self.model, seq, rebuild=self._rebuilt_pages
+                )
+                anchor = self.entry(seq + 1)
+                if anchor.checkpoint == digest and anchor.prev == fold.head:
+                    if seen is not None and seen[0] <= seq:
+                        self._check_passed_over(seen)
+                    return fold
         return Fold(self.model)
 
-    def _follow(self, fold: Fold) -> None:
-        for entry in self._tail(fold):
-            fold.apply(entry)
-            if self._witness is not None:
-                self._witness.compare(self.model, entry.seq, fold.head)
-        if self._witness is not None:
-            self._witness.saw(self.model, fold.seq, fold.head)
+    def _check_passed_over(self, seen: tuple[int, str]) -> None:
+        """Look at the entry that was seen, although the checkpoint makes reading it needless."""
+        key = entry_key(self.model, seen[0])
+        entry = Entry.decode(self._bytes(key), model=self.model, seq=seen[0], prev=None)
+        check_seen(self.model, seen, seen[0], entry.hash)
+
+    def _rebuilt_pages(self, last: int) -> Mapping[str, bytes]:
+        """Return the pages of the checkpoint after entry *last*, made from the entries."""
+        if last not in self._pages:
+            fold = Fold(self.model)
+            for entry in self._tail(fold):
+                fold.apply(entry)
+                if entry.seq == last:
+                    break
+            self._pages = {last: checkpoint.encode(fold)[1]}
+        return self._pages[last]
+
+    def raw(self, *, after: int = -1) -> Iterator[tuple[int, bytes]]:
+        """Yield place and bytes of the entries behind *after*, without gaps and unchecked.
+
+        Raises:
+            IntegrityError: An entry is missing, or something else stands among them.
+        """
+        for chunk in _chunks(self._keys(after), PARALLEL_READS * 4):
+            for key, data in zip(chunk, self._read_all(chunk), strict=True):
+                yield seq_of(key), data
 
     def _tail(self, fold: Fold) -> Iterator[Entry]:
         """Yield the entries behind *fold*; the caller moves it along."""
-        after = entry_key(self.model, fold.seq) if fold.seq >= 0 else ""
-        keys = (stored.key for stored in self.store.list(f"ledger/{self.model}/", after=after))
-        for chunk in _chunks(keys, PARALLEL_READS * 4):
-            for key, data in zip(chunk, self._read_all(chunk), strict=True):
-                seq = seq_of(key)
-                if seq != fold.seq + 1 or key != entry_key(self.model, seq):
-                    raise IntegrityError(
-                        f"ledger of {self.model}: entry {seq} stands where entry "
-                        f"{fold.seq + 1} belongs: entries are missing",
-                        hint=f"cloudreg history {self.model} --verify",
-                    )
-                yield Entry.decode(data, model=self.model, seq=seq, prev=fold.head)
+        for seq, data in self.raw(after=fold.seq):
+            yield Entry.decode(data, model=self.model, seq=seq, prev=fold.head)
+
+    def _keys(self, after: int) -> Iterator[str]:
+        start = entry_key(self.model, after) if after >= 0 else ""
+        expected = after + 1
+        for stored in self.store.list(f"ledger/{self.model}/", after=start):
+            seq = seq_of(stored.key)
+            if stored.key != entry_key(self.model, seq):
+                raise IntegrityError(f"foreign object {stored.key!r} in the ledger")
+            # A folder that is listed while others write may show the later of two entries and not
+            # the earlier. Whoever asks for the earlier by name gets it, if it is there at all.
+            for missing in range(expected, seq):
+                yield entry_key(self.model, missing)
+            yield stored.key
+            expected = seq + 1
 
     def _read_all(self, keys: list[str]) -> list[bytes]:
         if len(keys) <= 2:
@@ -253,8 +318,14 @@ class Ledger:
             return list(pool.map(self._bytes, keys))
 
     def _bytes(self, key: str) -> bytes:
-        with self.store.open(key) as reader:
-            return reader.read()
+        try:
+            with self.store.open(key) as reader:
+                return reader.read()
+        except NotFound as error:
+            raise IntegrityError(
+                f"ledger of {self.model}: entry {seq_of(key)} is missing",
+                hint=f"cloudreg history {self.model} --verify",
+            ) from error
 
 
 def _trial(fold: Fold, entry: Entry) -> None:

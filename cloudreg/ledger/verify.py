@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cloudreg.errors import CloudregError, IntegrityError, NotFound
+from cloudreg.errors import IntegrityError, NotFound
 from cloudreg.ledger import checkpoint
-from cloudreg.ledger.entry import Entry, entry_key, seq_of
+from cloudreg.ledger.entry import Entry
 from cloudreg.ledger.fold import Fold
-from cloudreg.ledger.log import Ledger
+from cloudreg.ledger.log import PARALLEL_READS, Ledger
 from cloudreg.ledger.witness import Witness
 from cloudreg.names import sha256
 
@@ -48,73 +49,99 @@ def verify(
     problems: list[str] = []
     fold = Fold(ledger.model)
     newest = witness.newest(ledger.model) if witness is not None else None
-    seen = dict(known for known in (newest, pinned) if known is not None)
-    expected = 0
-    for stored in ledger.store.list(f"ledger/{ledger.model}/"):
-        try:
-            seq = seq_of(stored.key)
-            if stored.key != entry_key(ledger.model, seq):
-                raise IntegrityError(f"entry {seq} stands under the wrong key {stored.key}")
-            if seq != expected:
-                raise IntegrityError(f"entry {expected} is missing; the next one is {seq}")
-            with ledger.store.open(stored.key) as reader:
-                entry = Entry.decode(reader.read(), model=ledger.model, seq=seq, prev=fold.head)
-            problems += _derived(ledger, fold, entry)
+    seen = [known for known in (newest, pinned) if known is not None]
+    derived = _Derived(ledger)
+    try:
+        for seq, data in ledger.raw():
+            entry = Entry.decode(data, model=ledger.model, seq=seq, prev=fold.head)
+            problems += derived.compare(fold, entry)
             fold.apply(entry)
-        except CloudregError as error:
-            problems.append(error.message)
-            break
-        if seq in seen and seen.pop(seq) != fold.head:
-            problems.append(f"entry {seq} is not the one that was seen before: rewritten")
-            break
-        expected = seq + 1
+            if any(place == seq and head != fold.head for place, head in seen):
+                problems.append(f"entry {seq} is not the one that was seen before: rewritten")
+                break
+    except IntegrityError as error:
+        problems.append(error.message)
     if not problems:
         problems += [
             f"the ledger ends at entry {fold.seq}, but entry {place} was seen before: truncated"
-            for place in seen
+            for place, _ in seen
             if place > fold.seq
         ]
-        problems += _left_over(ledger, fold)
+        problems += derived.left_over(fold)
     return Verification(
-        model=ledger.model, entries=expected, head=fold.head, problems=tuple(problems)
+        model=ledger.model, entries=fold.seq + 1, head=fold.head, problems=tuple(problems)
     )
 
 
-def _derived(ledger: Ledger, fold: Fold, entry: Entry) -> list[str]:
-    """Compare the checkpoint that *entry* anchors with the one that the entries give."""
-    if entry.checkpoint is None:
-        return []
-    data, _ = checkpoint.encode(fold)
-    if sha256(data) != entry.checkpoint:
-        return [f"entry {entry.seq} anchors a checkpoint that does not follow from the entries"]
-    try:
-        with ledger.store.open(checkpoint.checkpoint_key(ledger.model, fold.seq)) as reader:
-            stored = reader.read()
-    except NotFound:
-        return [f"checkpoint {fold.seq} is missing (it can be made again)"]
-    if stored != data:
-        return [f"checkpoint {fold.seq} was changed"]
-    problems = []
-    for page, digest in fold.versions.pages.items():
-        key = f"pages/{ledger.model}/{checkpoint.hexadecimal(digest)}.json"
+class _Derived:
+    """What stands beside the entries, compared with what they give."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._store = ledger.store
+        self._model = ledger.model
+        self._checked: set[str] = set()
+        self._anchored: set[int] = set()
+        self._numbered = 0
+
+    def compare(self, fold: Fold, entry: Entry) -> list[str]:
+        """Compare the checkpoint that *entry* anchors with the one that the entries give."""
+        if entry.checkpoint is None:
+            return []
+        data, _, fold.versions = checkpoint.encode(fold)
+        if sha256(data) != entry.checkpoint:
+            return [f"entry {entry.seq} anchors a checkpoint that does not follow from the entries"]
+        self._anchored.add(fold.seq)
+        problems = []
+        stored = self._read(checkpoint.checkpoint_key(self._model, fold.seq))
+        if stored != data:
+            problems.append(f"checkpoint {fold.seq} {_fate(stored)}")
+        for page, digest in fold.versions.pages.items():
+            if digest not in self._checked:
+                self._checked.add(digest)
+                content = self._read(checkpoint.page_key(self._model, digest))
+                if content is None or sha256(content) != digest:
+                    problems.append(f"page {page} of the version index {_fate(content)}")
+        return problems + self._digests(fold)
+
+    def left_over(self, fold: Fold) -> list[str]:
+        """Find what belongs to entries that are not there, and what belongs to none."""
+        problems = []
+        if fold.seq >= 0 and self._read(f"models/{self._model}") is None:
+            problems.append(f"models/{self._model} is missing: lists do not show the model")
+        for stored in self._store.list(f"checkpoints/{self._model}/"):
+            seq = checkpoint.seq_in(stored.key)
+            if seq is not None and seq > fold.seq:
+                problems.append(
+                    f"there is a checkpoint after entry {seq}, but the ledger ends at entry "
+                    f"{fold.seq}: truncated"
+                )
+            # The one after the last entry may stand before the entry that anchors it.
+            elif seq is None or (seq not in self._anchored and seq != fold.seq):
+                problems.append(f"foreign object {stored.key!r} among the checkpoints")
+        return problems
+
+    def _digests(self, fold: Fold) -> list[str]:
+        """Compare the numbers that are kept by digest, for the versions since the last look."""
+        numbers = range(self._numbered + 1, fold.last_number + 1)
+        self._numbered = fold.last_number
+        summaries = [s for n in numbers if (s := fold.version(n)) is not None]
+        keys = [checkpoint.digest_key(self._model, s.digest) for s in summaries]
+        with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="verify") as pool:
+            found = list(pool.map(self._read, keys))
+        return [
+            f"the number of {self._model}:{summary.number} by its digest {_fate(data)}"
+            for summary, data in zip(summaries, found, strict=True)
+            if data != str(summary.number).encode()
+        ]
+
+    def _read(self, key: str) -> bytes | None:
         try:
-            with ledger.store.open(key) as reader:
-                if sha256(reader.read()) != digest:
-                    problems.append(f"page {page} of the version index was changed")
+            with self._store.open(key) as reader:
+                return reader.read()
         except NotFound:
-            problems.append(f"page {page} of the version index is missing")
-    return problems
+            return None
 
 
-def _left_over(ledger: Ledger, fold: Fold) -> list[str]:
-    """Find checkpoints of entries that are not there."""
-    problems = []
-    for stored in ledger.store.list(f"checkpoints/{ledger.model}/"):
-        name = stored.key.rpartition("/")[2].removesuffix(".json")
-        # The one after the last entry may stand before the entry that anchors it.
-        if not name.isdecimal() or int(name) > fold.seq:
-            problems.append(
-                f"there is a checkpoint after entry {name}, but the ledger ends at entry "
-                f"{fold.seq}: truncated"
-            )
-    return problems
+def _fate(data: bytes | None) -> str:
+    return "is missing (it can be made again)" if data is None else "was changed"

@@ -6,7 +6,6 @@ end. Somebody has to remember how long it was.
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from contextlib import suppress
@@ -34,32 +33,10 @@ class Witness:
             self._seen[model] = self._load(model)
         return self._seen[model]
 
-    def compare(self, model: str, seq: int, head: str) -> None:
-        """Check one entry against what was seen before.
-
-        Raises:
-            IntegrityError: Another entry stood in this place: the history was rewritten.
-        """
+    def remember(self, model: str, seq: int, head: str) -> None:
+        """Keep place and hash of an entry, if it is newer than what is kept."""
         seen = self.newest(model)
-        if seen is not None and seen[0] == seq and seen[1] != head:
-            raise IntegrityError(
-                f"ledger of {model}: entry {seq} is not the one that this machine has seen: "
-                "history was rewritten"
-            )
-
-    def saw(self, model: str, seq: int, head: str) -> None:
-        """Remember the newest entry.
-
-        Raises:
-            IntegrityError: The ledger ends before an entry that was seen before.
-        """
-        seen = self.newest(model)
-        if seen is not None and seen[0] > seq:
-            raise IntegrityError(
-                f"ledger of {model} ends at entry {seq}, but this machine has seen entry "
-                f"{seen[0]}: its end is missing"
-            )
-        if seq < 0 or (seen is not None and seen[0] == seq):
+        if seq < 0 or (seen is not None and seen[0] >= seq):
             return
         self._seen[model] = (seq, head)
         # Best effort: a full disk must not stop a promotion, and a lost note costs nothing.
@@ -67,12 +44,15 @@ class Witness:
             self._folder.mkdir(parents=True, exist_ok=True)
             other = self._load(model)
             if other is None or other[0] < seq:
-                temporary = self._folder / f".{model}.{os.getpid()}"
-                temporary.write_bytes(msgspec.json.encode([seq, head]))
-                temporary.replace(self._folder / f"{model}.json")
+                temporary = self._folder / f".{model}.{uuid.uuid4().hex}"
+                try:
+                    temporary.write_bytes(msgspec.json.encode([seq, head]))
+                    temporary.replace(self._folder / f"{model}.json")
+                finally:
+                    temporary.unlink(missing_ok=True)
 
     def _load(self, model: str) -> tuple[int, str] | None:
-        with suppress(OSError, msgspec.MsgspecError):
+        with suppress(OSError, ValueError):
             data = (self._folder / f"{model}.json").read_bytes()
             return msgspec.json.decode(data, type=tuple[int, str])
         return None
@@ -91,6 +71,32 @@ def known_home_id(store: ObjectStore) -> str | None:
     if not re.fullmatch(r"[0-9a-f]{32}", name):
         raise IntegrityError(f"{HOME_KEY} in the home's store holds no id of cloudreg's")
     return name
+
+
+def check_seen(model: str, seen: tuple[int, str] | None, seq: int, head: str) -> None:
+    """Return if entry *seq* is the one that was seen there before, if any was.
+
+    Raises:
+        IntegrityError: Another entry stood in this place: the history was rewritten.
+    """
+    if seen is not None and seen[0] == seq and seen[1] != head:
+        raise IntegrityError(
+            f"ledger of {model}: entry {seq} is not the one that this machine has seen: "
+            "history was rewritten"
+        )
+
+
+def check_length(model: str, seen: tuple[int, str] | None, seq: int) -> None:
+    """Return if the ledger, which ends at *seq*, is as long as it was seen before.
+
+    Raises:
+        IntegrityError: It ends before an entry that was seen.
+    """
+    if seen is not None and seen[0] > seq:
+        raise IntegrityError(
+            f"ledger of {model} ends at entry {seq}, but this machine has seen entry "
+            f"{seen[0]}: its end is missing"
+        )
 
 
 def home_id(store: ObjectStore) -> str:

@@ -144,6 +144,8 @@ class LocalEndpoints:
         return answer
 
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+        if not window_s >= 0:
+            raise InvalidRequest(f"window_s {window_s} is not 0 or more", target=self._target)
         path = f"/-/metrics?window_s={window_s!r}"
         _, _, answer = self._ask(name, "GET", path, None, headers={}, timeout_s=10.0)
         return wire.metrics_from(answer)

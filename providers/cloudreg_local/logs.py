@@ -91,7 +91,8 @@ def tail(folder: Path, *, lines: int, names: set[str] | None = None) -> list[str
         own: list[str] = []
         for part in (path.with_suffix(".log.1"), path):
             with suppress(FileNotFoundError):
-                own += part.read_text(errors="replace").splitlines()
+                # At line feeds alone: a progress bar's carriage returns are part of its line.
+                own += part.read_bytes().decode(errors="replace").split("\n")[:-1]
         found += own[-lines:]
     found.sort(key=lambda line: line[:STAMP])
     return [line[STAMP + 1 :] for line in found[-lines:]] if lines > 0 else []

@@ -123,6 +123,7 @@ class Pool:
         self._around = around
         self._news = asyncio.Event()
         self._closed = False
+        self._floor = 0
         self._served = ""
         self._load = 0.0
         self._arrived = False
@@ -149,13 +150,10 @@ class Pool:
 
     @property
     def digest(self) -> str:
-        """What the running replicas say that they serve; asleep, what they said last.
-
-        Empty while none runs that should.
-        """
-        if self.desired == 0:
-            return self._served
-        return next((r.digest for r in self.replicas if r.ready), "")
+        """What the running replicas say that they serve; empty while none runs that should."""
+        # Asleep, what they said before they went.
+        resting = self._served if self.scaling.min_replicas == 0 else ""
+        return next((r.digest for r in self.replicas if r.ready), resting)
 
     @property
     def wakes(self) -> bool:
@@ -203,6 +201,8 @@ class Pool:
             shrink: Whether replicas may go already.
         """
         count = max(self.desired, scaling.min_replicas)
+        # While a change waits for replicas, the bounds before it must not take them away.
+        self._floor = 0 if shrink else scaling.min_replicas
         if shrink:
             self.scaling = scaling
             # Idleness is counted from the first request that could have come.
@@ -261,6 +261,7 @@ class Pool:
             self._load = 0.0
         wanted = math.ceil(round(self._load / self.scaling.concurrency, 2))
         wanted = min(max(wanted, self.scaling.min_replicas), self.scaling.max_replicas)
+        wanted = max(wanted, self._floor)
         if wanted == 0 and self.desired:
             # The last one goes only when no request came at all, however short they are.
             if now - self._busy_at >= self.scaling.scale_in_cooldown_s:

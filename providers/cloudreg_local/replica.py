@@ -240,8 +240,10 @@ class Replica:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise _Unwell(f"it does not say what it serves: {error}") from error
         if said.get("digest") != self._launch.digest:
+            self.trouble = f"it serves {said.get('digest')}, {self._launch.digest} was asked for"
             self.given_up = True
-            raise _Unwell(f"it serves {said.get('digest')}, {self._launch.digest} was asked for")
+            self._changed()  # nobody has to wait for its end to know
+            raise _Unwell(self.trouble)
         self.digest = said["digest"]
         self.ready = True
         self.trouble = ""

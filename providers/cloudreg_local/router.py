@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from cloudreg_local.wire import DIGEST_HEADER, ERROR_HEADER, VARIANT_HEADER
 
 REPLAYABLE = 8 * 1024 * 1024
 """Bytes of a request that are kept, so that another replica can get them too."""
+
+HELD = 1024 * 1024
+"""Bytes of an answer that is passed on once it is whole: until then another replica can give it."""
 
 MAX_BROKEN = 2
 """Replicas that one request may break: the third shall live."""
@@ -135,7 +139,7 @@ class _Request:
 
 
 class _Lost(Exception):
-    """No byte of an answer came."""
+    """No answer came, and nothing of one was passed on."""
 
 
 class _Cut(Exception):
@@ -223,7 +227,7 @@ class Router:
         """Send to one replica, and count what comes of it.
 
         Raises:
-            _Lost: No byte of the answer came.
+            _Lost: No answer came, and nothing of one was passed on.
         """
         began = time.monotonic()
         replica.inflight += 1
@@ -257,8 +261,8 @@ class Router:
         """Send to one replica, and its answer back.
 
         Raises:
-            _Lost: No byte of the answer came.
-            _Cut: Only a part of it came.
+            _Lost: No answer came, and nothing of one was passed on.
+            _Cut: Only a part of it came, and was passed on.
         """
         request = passing.request
         url = URL(f"{replica.origin}{request.raw_path}", encoded=True)
@@ -276,19 +280,23 @@ class Router:
             passing.broken += 1
             raise _Lost(str(error) or type(error).__name__) from error
         async with answer:
+            try:
+                held = (answer.content_length or HELD + 1) <= HELD
+                chunk = await (answer.read() if held else answer.content.readany())
+            except (aiohttp.ClientError, OSError) as error:
+                passing.broken += 1
+                raise _Lost(str(error) or type(error).__name__) from error
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
             response.headers.extend(_passed(answer.headers))
             response.headers[VARIANT_HEADER] = route.name
             response.headers[DIGEST_HEADER] = replica.digest
             await response.prepare(request)
-            while True:
+            while chunk:
+                await response.write(chunk)
                 try:
                     chunk = await answer.content.readany()
                 except (aiohttp.ClientError, OSError) as error:
                     raise _Cut(response) from error
-                if not chunk:
-                    break
-                await response.write(chunk)
             await response.write_eof()
             return response
 
@@ -299,7 +307,9 @@ class Router:
             try:
                 window_s = float(parse_qs(request.query_string)["window_s"][0])
             except (KeyError, ValueError):
-                return _refusal(400, "bad-request", "window_s is no number")
+                window_s = math.nan
+            if not window_s >= 0:
+                return _refusal(400, "bad-request", "window_s is no number from 0")
             body = {route.name: route.window.metrics(window_s) for route in self.table.routes}
         else:
             return _refusal(404, "no-path", f"{request.path}: /-/status or /-/metrics?window_s=60")

@@ -202,16 +202,18 @@ def _status(
         f"{seen.status.name}: {seen.status.ready_replicas} of {seen.status.desired_replicas} "
         f"replicas ready{f' ({seen.trouble})' if seen.trouble else ''}"
         for seen in observed.variants
-        if seen.status.ready_replicas < _wanted(observed.current, seen.status.name)
+        if seen.status.ready_replicas < _wanted(observed.current, seen)
     ]
     words = [*missing, observed.message] if observed.message else missing
     status = EndpointStatus.DEGRADED if missing else EndpointStatus.READY
     return status, "; ".join(words)
 
 
-def _wanted(spec: EndpointSpec, name: str) -> int:
-    variant = spec.variant(name)
-    return variant.scaling.min_replicas if variant else 0
+def _wanted(spec: EndpointSpec, seen: Seen) -> int:
+    variant = spec.variant(seen.status.name)
+    least = variant.scaling.min_replicas if variant else 0
+    # Who sleeps is well; who does not wake is not.
+    return max(least, 1) if seen.trouble else least
 
 
 def change_status(

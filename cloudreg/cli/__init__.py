@@ -1,0 +1,79 @@
+"""The command line: one table of verbs, one module for each, and what they share.
+
+=============  ============================================================================
+`table`        every verb with its summary and an example; what ``--help`` shows
+`arguments`    parsers, and the options that every verb has
+`desk`         one call: its workspace, its answer on stdout, its news on stderr
+`failures`     what an error looks like, and which exit code it has
+`terminal`     bars and lines while something takes long
+`words`        tables, sizes, times and plans, legible for people and safe for terminals
+`verbs`        one file each: `arguments` and `run`
+=============  ============================================================================
+
+Nothing here imports more than the standard library before a verb runs: most calls are short, and
+half a second of imports is what people remember of a tool.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cloudreg.cli import arguments, failures
+from cloudreg.cli.table import VERBS, help_text
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the words after ``cloudreg`` say, and return the exit code.
+
+    Args:
+        argv: The words; those of this process without.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    _make_printable()
+    try:
+        code = _call(words)
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse, once it has printed the help that was asked for
+        return int(done.code or 0)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; the interpreter must not complain about it at its end.
+        failures.forget_stdout()
+        return 0
+    except BaseException as error:  # everything ends as a message and an exit code
+        return failures.report(error, as_json="--json" in words)
+    return code
+
+
+def _call(words: list[str]) -> int:
+    leading, rest = arguments.leading(words)
+    if "-h" in leading or "--help" in leading or rest == ["help"]:
+        print(help_text())
+        return 0
+    if "--version" in leading:
+        from cloudreg import __version__
+
+        print(f"cloudreg {__version__}")
+        return 0
+    if not rest:
+        raise arguments.UsageError("which verb?", hint="cloudreg --help lists them")
+    verb, *own = rest
+    if verb == "help":
+        verb, own = own[0], ["--help"]
+    if verb not in VERBS:
+        raise arguments.unknown_verb(verb)
+    options = arguments.read(verb, [*leading, *own])
+    from cloudreg.cli.desk import Desk
+
+    with Desk(options) as desk:
+        return desk.tell(arguments.module(verb).run(options, desk))
+
+
+def _make_printable() -> None:
+    """Let no character of a user's own text end a command on a terminal that cannot show it."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

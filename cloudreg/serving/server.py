@@ -1,0 +1,223 @@
+"""The socket, the signals, and the life from the first byte to the last.
+
+The socket listens before the weights are loaded, so that a platform's liveness probe finds
+somebody; health is refused until they are. After SIGTERM health is refused again while requests
+are answered, so that a load balancer looks away before the socket closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from cloudreg.errors import CloudregError, ConfigError, IntegrityError
+from cloudreg.serving.app import App, Phase
+from cloudreg.serving.batching import Batcher, Device
+from cloudreg.serving.loading import Loaded, load
+from cloudreg.serving.metrics import Metrics
+from cloudreg.serving.options import Options
+from cloudreg.serving.runtimes import DeviceLost
+
+log = logging.getLogger("cloudreg.serving")
+
+FILES_DIFFER = 3
+NO_MODEL = 4
+DEVICE_LOST = 5
+
+GRACE_S = 20.0
+"""For answers under way once the socket is closed; SageMaker kills 30 s after SIGTERM."""
+
+KEEP_ALIVE_S = 620.0
+"""Longer than any load balancer keeps an idle connection: the side that closes must be theirs."""
+
+MAX_HEAD = 65536
+"""Bytes of a request line and its headers, looked at after each read of up to 256 KiB."""
+
+TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: application/json\r\nconnection: close\r\n\r\n"
+    b'{"error":"the headers are too long"}'
+)
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's parser with a limit: by itself it would keep headers without end."""
+
+    _head = 0
+    _inside = False
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the end of the headers."""
+        if not self._inside:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head > MAX_HEAD and not self._inside and not self.transport.is_closing():
+            self.transport.write(TOO_LONG)
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Stop counting."""
+        self._inside, self._head = True, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Begin to count again."""
+        self._inside = False
+        super().on_message_complete()
+
+
+class Uvicorn(uvicorn.Server):
+    """uvicorn, with its signals left to us."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+class Life:
+    """One server, from its socket to its exit code."""
+
+    def __init__(self, options: Options, listener: socket.socket) -> None:
+        """Prepare; must be called on the event loop."""
+        self._options = options
+        self._listener = listener
+        self._metrics = Metrics()
+        self._loop = asyncio.get_running_loop()
+        self._app = App(options, self._metrics)
+        self._batcher: Batcher | None = None
+        self._code = 0
+        self._server = Uvicorn(
+            uvicorn.Config(
+                self._app,
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                backlog=2048,
+                timeout_keep_alive=int(KEEP_ALIVE_S),
+                timeout_graceful_shutdown=int(GRACE_S),
+            )
+        )
+
+    async def run(self) -> int:
+        """Live, and return the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._drain)
+        device = Device(self._loop)
+        device.call(lambda: load(self._options), lambda result: self._loaded(device, result))
+        await self._server.serve(sockets=[self._listener])
+        if self._batcher is not None:
+            self._batcher.close()
+        return self._code
+
+    def _loaded(self, device: Device, result: Loaded | BaseException) -> None:
+        if isinstance(result, BaseException):
+            self._fail(result)
+            return
+        options = self._options
+        self._batcher = Batcher(
+            result.runtime,
+            result.checks,
+            device=device,
+            limits=options.limits,
+            metrics=self._metrics,
+            lost=self._lost,
+        )
+        self._metrics.model(
+            model=options.model,
+            version="" if options.number is None else str(options.number),
+            digest=options.digest,
+            runtime=result.kind,
+            device=result.runtime.device,
+        )
+        self._app.open(result, self._batcher)
+        log.info("ready")
+
+    def _fail(self, error: BaseException) -> None:
+        if isinstance(error, IntegrityError):
+            log.error("the files are not what was registered: %s", error)
+            self._end(FILES_DIFFER)
+        elif isinstance(error, CloudregError):
+            log.error("the model could not be loaded: %s", error)
+            self._end(NO_MODEL)
+        else:
+            # The version's own code raised it: only its traceback tells where.
+            log.error("the model could not be loaded", exc_info=error)
+            self._end(NO_MODEL)
+
+    def _lost(self, error: DeviceLost) -> None:
+        log.error("the device answers nothing any more: %s", error)
+        self._end(DEVICE_LOST)
+
+    def _end(self, code: int) -> None:
+        self._app.phase = Phase.FAILED
+        self._code = code
+        self._server.should_exit = True
+
+    def _drain(self) -> None:
+        if self._app.phase is not Phase.READY:
+            # Nobody was promised an answer; or it is the second signal, of somebody in a hurry.
+            self._server.should_exit = True
+            return
+        self._app.phase = Phase.DRAINING
+        log.info("draining for %g s", self._options.drain_s)
+        self._loop.call_later(self._options.drain_s, self._leave)
+
+    def _leave(self) -> None:
+        self._server.should_exit = True
+
+
+def serve(options: Options) -> int:
+    """Serve until a signal, and return the exit code.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+    """
+    # What libraries and models print must not be taken for our one line.
+    sys.stdout.flush()
+    said = os.dup(1)
+    os.dup2(2, 1)
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    try:
+        listener = socket.create_server((options.host, options.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(f"{options.host} port {options.port}: {error.strerror}") from error
+    if options.exit_with_parent:
+        threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
+    port = listener.getsockname()[1]
+    line = json.dumps({"event": "listening", "port": port, "pid": os.getpid()})
+    # Kept open: whoever waits at the other end may take its end for ours.
+    os.write(said, f"{line}\n".encode())
+    log.info("%s %s:%s on port %d", options.platform, options.model, options.number or "-", port)
+
+    async def live() -> int:
+        return await Life(options, listener).run()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(live())
+
+
+def _follow_parent() -> None:
+    """End the process when standard input does: nobody is left to ask or to stop us."""
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass
+    os._exit(0)

@@ -1,0 +1,216 @@
+"""A project on two local targets, copied for each case, and the process that is crashed in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cloudreg import Workspace, artifacts
+from cloudreg.errors import CloudregError
+from cloudreg.manifest import Lineage
+from cloudreg.operations import wait
+from cloudreg.testing.faults import Call, Fault, recorded
+
+STANDIN = Path(__file__).parents[1] / "unit" / "local" / "standin.py"
+
+CONFIGURATION = """
+home = "local"
+
+[targets.local]
+provider = "local"
+path = ".local"
+server_command = {command}
+
+[targets.other]
+provider = "local"
+path = ".other"
+server_command = {command}
+
+[stages.dev]
+[stages.staging]
+targets = ["local", "other"]
+gates = []
+[stages.prod]
+targets = ["local", "other"]
+gates = []
+
+[endpoints.churn-prod]
+model = "churn"
+stage = "prod"
+env = {{ STANDIN_MARK = "{mark}" }}
+
+[endpoints.churn-prod.rollout]
+strategy = "canary"
+steps = [20, 100]
+
+[endpoints.churn-other]
+model = "churn"
+stage = "prod"
+target = "other"
+"""
+
+
+@dataclass
+class Tally:
+    """Cases that were tried and survived, by family."""
+
+    tried: dict[str, int] = field(default_factory=dict)
+    survived: dict[str, int] = field(default_factory=dict)
+
+
+TALLY = pytest.StashKey[Tally]()
+
+
+class Project:
+    """One copy of the project."""
+
+    def __init__(self, root: Path, forge: Callable[[dict[str, object]], int]) -> None:
+        self.root = root
+        self.log = root / "forge.log"
+        self._forge = forge
+        self._record = root / "calls.jsonl"
+
+    def configure(self, *, mark: str = "old") -> None:
+        command = json.dumps([sys.executable, "-I", str(STANDIN)])
+        text = CONFIGURATION.format(command=command, mark=mark)
+        (self.root / "cloudreg.toml").write_text(text)
+
+    def open(self, actor: str = "bea") -> Workspace:
+        return Workspace.load(self.root, actor=actor, wait_s=20.0, timeout_s=30.0)
+
+    def crash(self, verb: str, *faults: Fault) -> int:
+        """Do a verb in another process with faults, and return its exit code."""
+        self._record.unlink(missing_ok=True)
+        return self._forge(
+            {
+                "root": str(self.root),
+                "verb": verb,
+                "actor": "cleo" if verb == "approve" else "ada",
+                "faults": [fault.to_json() for fault in faults],
+                "record": str(self._record),
+                "log": str(self.log),
+            }
+        )
+
+    def calls(self) -> list[Call]:
+        return recorded(self._record)
+
+    def check(self, ws: Workspace) -> None:
+        """The chain is whole, nothing is open, all targets show and run what the ledger says."""
+        verification = ws.verify("churn")
+        assert verification.ok, verification.problems
+        fold = ws.fold("churn")
+        assert fold.open is None
+        assert ws.drift("churn") == []
+        # What a killed upload left is swept a day later.
+        artifacts.sweep(ws.registry.store, now=time.time() + 2 * artifacts.ABANDONED_S)
+        assert list(ws.registry.store.list("uploads/")) == []
+
+    def served(self, ws: Workspace, name: str) -> int:
+        return int(json.loads(ws.endpoint(name).invoke(b"{}"))["number"])
+
+    def clean(self) -> None:
+        with suppress(FileNotFoundError), self.open() as ws:
+            for target in ws.targets:
+                endpoints = ws.targets[target].endpoints
+                for path in self.root.glob(f".{target}/endpoints/*/desired.json"):
+                    name = path.parent.name
+                    try:
+                        wait(endpoints.delete(name), timeout_s=20.0)
+                    except CloudregError:
+                        observed = json.loads((path.parent / "observed.json").read_bytes())
+                        os.kill(observed["pid"], signal.SIGKILL)
+                        raise
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[Callable[[dict[str, object]], int]]:
+    """Run a case in a forked process."""
+    script = Path(__file__).with_name("forge.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def run(case: dict[str, object]) -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(case) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield run
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, forge: Callable[..., int]) -> Path:
+    """Two versions; the first holds staging and prod; no endpoint runs."""
+    project = Project(tmp_path_factory.mktemp("template"), forge)
+    project.configure()
+    for number in (1, 2):
+        folder = project.root / "build" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "weights.txt").write_text(f"weights {number}")
+    new = project.root / "build" / "new"
+    new.mkdir()
+    (new / "weights.txt").write_text("weights 3")
+    (new / "large.bin").write_bytes(b"x" * 1_500_000)
+    with project.open("ada") as ws:
+        for number in (1, 2):
+            ws.register("churn", project.root / "build" / str(number), lineage=Lineage())
+        ws.promote("churn:1", to="staging")
+        # The endpoints come with the cases that need them: a process cannot be copied.
+        text = (project.root / "cloudreg.toml").read_text()
+        (project.root / "cloudreg.toml").write_text(text.partition("[endpoints")[0])
+    with project.open("ada") as ws:
+        ws.promote("churn:1", to="prod")
+    (project.root / "cloudreg.toml").write_text(text)
+    return project.root
+
+
+@pytest.fixture
+def project(
+    template: Path, tmp_path: Path, forge: Callable[..., int]
+) -> Iterator[Callable[[], Project]]:
+    """Return fresh copies of the project, one after the other."""
+    made: list[Project] = []
+
+    def make() -> Project:
+        if made:
+            made[-1].clean()
+            shutil.rmtree(made[-1].root)
+        root = tmp_path / f"p{len(made)}"
+        shutil.copytree(template, root)
+        made.append(Project(root, forge))
+        return made[-1]
+
+    yield make
+    if made:
+        made[-1].clean()
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Counts for the summary."""
+    return request.config.stash.setdefault(TALLY, Tally())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many faults were tried."""
+    tally = terminalreporter.config.stash.get(TALLY, None)
+    if tally:
+        for family, tried in sorted(tally.tried.items()):
+            survived = tally.survived.get(family, 0)
+            terminalreporter.write_line(f"faults, {family}: {tried} tried, {survived} survived")
