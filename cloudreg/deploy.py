@@ -55,6 +55,7 @@ class Deployer:
         self._registry = registry
         self._progress = progress
         self._timeout_s = timeout_s
+        self._brought: set[tuple[str, str, str]] = set()
 
     def names(self, *, model: str | None = None, stage: str | None = None) -> list[str]:
         """Return the configured endpoints, by name."""
@@ -237,9 +238,14 @@ class Deployer:
     def bring(self, version: ModelVersion, target: str, lease: Lease) -> None:
         """Make sure that the target has the version, with the very bytes that were registered.
 
+        Once for each operation: a stage and its endpoints need the same bytes.
+
         Raises:
             IntegrityError: It has others.
         """
+        brought = (lease.op, version.digest, target)
+        if brought in self._brought:
+            return
         provider = self._targets[target]
         with lease.kept():
             mirror(
@@ -250,6 +256,7 @@ class Deployer:
                 progress=self._progress,
             )
             artifacts.check(version, provider.store, target=target, progress=self._progress)
+        self._brought.add(brought)
 
     def _versions(self, spec: EndpointSpec, before: Endpoint | None) -> dict[str, ModelVersion]:
         variants = [*spec.variants, *(before.spec.variants if before is not None else ())]

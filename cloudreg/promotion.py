@@ -8,6 +8,7 @@ the next one takes it over, undoes what it left, and then plans its own request 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class Promoter:
         planner: Planner,
         *,
         progress: Progress = SILENT,
+        announce: Callable[[Plan], None] = lambda _: None,
         wait_s: float = 120.0,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -107,6 +109,7 @@ class Promoter:
             deployer: Of the endpoints.
             planner: Prepares what is carried out here.
             progress: Where it is shown.
+            announce: Gets each plan that is permitted, before anything is changed.
             wait_s: Patience for others who hold the model.
             lease_s: Seconds that this process may be silent before others take over.
         """
@@ -116,6 +119,7 @@ class Promoter:
         self._deployer = deployer
         self._planner = planner
         self._progress = progress
+        self._announce = announce
         self._wait_s = wait_s
         self._lease_s = lease_s
 
@@ -143,6 +147,7 @@ class Promoter:
         """
         ledger = self._registry.ledger(model)
         known: tuple[int, Sequence[GateResult]] | None = None
+        announced = ""
         for _ in range(ROUNDS):
             self.settle(model)
             seq = ledger.read().seq
@@ -162,6 +167,9 @@ class Promoter:
             if work.plan.empty:
                 return Outcome(plan=work.plan, entry=None, version=work.version)
             self._planner.permit(work)
+            if work.plan.fingerprint != announced:
+                announced = work.plan.fingerprint
+                self._announce(work.plan)
             try:
                 lease = Lease.claim(
                     ledger,
@@ -264,6 +272,19 @@ class Promoter:
         intent = last[0] if last is not None else ledger.read().open
         if intent is not None:
             raise held(model, intent)
+
+    def await_quiet(self, model: str) -> None:
+        """Return once nobody is changing the model's targets, or when patience ends.
+
+        Nothing is undone: a dead or a paused operation counts as quiet.
+        """
+        ledger = self._registry.ledger(model)
+
+        def at_work() -> bool:
+            intent = ledger.read().open
+            return not (intent is None or intent.paused or claimable(intent, ledger.clock()))
+
+        poll_until(at_work, operator.not_, timeout_s=self._wait_s, max_interval_s=1.0)
 
     def _carry_out(self, work: Work, lease: Lease) -> Outcome:
         befores = {c.name: (c.target, c.before.spec if c.before else None) for c in work.changes}

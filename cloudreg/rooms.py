@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 from cloudreg import __version__, gates
 from cloudreg.deploy import Deployer
 from cloudreg.errors import ConfigError
+from cloudreg.fleet import Fleet
 from cloudreg.ledger import Ledger, Witness
 from cloudreg.ledger.witness import home_id, known_home_id
 from cloudreg.operations import Progress
+from cloudreg.plan import Plan
 from cloudreg.planning import Planner
 from cloudreg.promotion import Promoter
 from cloudreg.reconcile import Reconciler
@@ -36,6 +39,7 @@ class Rooms:
         *,
         actor: str | None,
         progress: Progress,
+        announce: Callable[[Plan], None],
         wait_s: float,
         timeout_s: float,
         lease_s: float,
@@ -51,6 +55,7 @@ class Rooms:
         self._settings = settings
         self._root = root
         self._progress = progress
+        self._announce = announce
         self._wait_s = wait_s
         self._timeout_s = timeout_s
         self._lease_s = lease_s
@@ -58,7 +63,7 @@ class Rooms:
     def close(self) -> None:
         """Let go of all clients, and of what holds them."""
         self.targets.close()
-        for name in ("registry", "deployer", "planner", "promoter", "reconciler"):
+        for name in ("registry", "deployer", "planner", "promoter", "fleet", "reconciler"):
             self.__dict__.pop(name, None)
 
     @cached_property
@@ -101,8 +106,21 @@ class Rooms:
             self.deployer,
             self.planner,
             progress=self._progress,
+            announce=self._announce,
             wait_s=self._wait_s,
             lease_s=self._lease_s,
+        )
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The endpoints of all models."""
+        return Fleet(
+            self._settings,
+            self.targets,
+            self.registry,
+            self.deployer,
+            planner=self.planner,
+            promoter=self.promoter,
         )
 
     @cached_property

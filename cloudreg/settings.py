@@ -346,6 +346,20 @@ def _check(settings: Settings) -> None:
             raise _Bad(
                 ("stages", name, "targets"), f"the home, {settings.home!r}, must be among them"
             )
+    first = settings.order[0]
+    ignored = [
+        ("stages", first, key) for key in ("gates", "approvals") if getattr(stages[first], key)
+    ]
+    ignored += [
+        ("models", m, "gates", first) for m, s in settings.models.items() if s.gates.get(first)
+    ]
+    if ignored:
+        raise _Bad(
+            ignored[0],
+            f"every registered version enters the first stage, {first!r}, so that nothing can "
+            "stand before it",
+            "list the stages before it too, in order: [stages.dev]",
+        )
     for name, model in settings.models.items():
         _named(("models", name), lambda name=name: check_model(name))
         for stage_name in model.gates:

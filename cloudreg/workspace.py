@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from cloudreg import artifacts, gates, projection
-from cloudreg.errors import Conflict, InvalidRequest, NotFound, StalePlan
+from cloudreg.errors import Conflict, InvalidRequest, NotFound
+from cloudreg.fleet import Prepare
 from cloudreg.importers import Description, Source
 from cloudreg.ledger import Entry, Fold, Verification, VersionSummary, ledger_models, verify
 from cloudreg.ledger.lease import LEASE_S
@@ -28,9 +29,7 @@ from cloudreg.rooms import Rooms
 from cloudreg.settings import Settings, find, load
 from cloudreg.status import StageStatus, status
 from cloudreg.targets import Targets
-from cloudreg.types import Endpoint, GateResult, ModelVersion
-
-Prepare = Callable[[Sequence[GateResult] | None], Work]
+from cloudreg.types import GateResult, ModelVersion
 
 
 class Workspace:
@@ -43,6 +42,7 @@ class Workspace:
         *,
         actor: str | None = None,
         progress: Progress = SILENT,
+        announce: Callable[[Plan], None] = lambda _: None,
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
         lease_s: float = LEASE_S,
@@ -54,6 +54,7 @@ class Workspace:
             root: The folder that relative paths start from.
             actor: Who is asking; ``CLOUDREG_ACTOR`` or the user of this process without.
             progress: Where long steps are shown.
+            announce: Gets each plan that is permitted, before anything is changed.
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
             lease_s: Seconds that a process may be silent before others take over what it does.
@@ -69,6 +70,7 @@ class Workspace:
             root,
             actor=actor,
             progress=progress,
+            announce=announce,
             wait_s=wait_s,
             timeout_s=timeout_s,
             lease_s=lease_s,
@@ -82,6 +84,7 @@ class Workspace:
         actor: str | None = None,
         overrides: Mapping[str, Any] | None = None,
         progress: Progress = SILENT,
+        announce: Callable[[Plan], None] = lambda _: None,
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
         lease_s: float = LEASE_S,
@@ -93,6 +96,7 @@ class Workspace:
             actor: Who is asking.
             overrides: Settings that beat all others.
             progress: Where long steps are shown.
+            announce: Gets each plan that is permitted, before anything is changed.
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
             lease_s: Seconds that a process may be silent before others take over what it does.
@@ -108,6 +112,7 @@ class Workspace:
             file.resolve().parent,
             actor=actor,
             progress=progress,
+            announce=announce,
             wait_s=wait_s,
             timeout_s=timeout_s,
             lease_s=lease_s,
@@ -380,6 +385,7 @@ class Workspace:
         stage: str,
         to: str | ModelRef | None = None,
         dry_run: Literal[False] = False,
+        break_glass: str | None = None,
         reason: str = "",
     ) -> Promotion: ...
     @overload
@@ -390,6 +396,7 @@ class Workspace:
         stage: str,
         to: str | ModelRef | None = None,
         dry_run: Literal[True],
+        break_glass: str | None = None,
         reason: str = "",
     ) -> Preview: ...
     def rollback(
@@ -399,6 +406,7 @@ class Workspace:
         stage: str,
         to: str | ModelRef | None = None,
         dry_run: bool = False,
+        break_glass: str | None = None,
         reason: str = "",
     ) -> Promotion | Preview:
         """Bring a stage back to a version that it held before, at once and without gates.
@@ -409,16 +417,19 @@ class Workspace:
             to: The version; without, what the stage held before the version that is there now
                 was promoted, so that a second rollback goes further back.
             dry_run: Return the plan and change nothing.
+            break_glass: Why it is done although a target shows something else than the ledger;
+                recorded.
             reason: For the ledger.
 
         Raises:
+            RepairRequired: A target shows something else than the ledger.
             NotFound: The stage held nothing before.
             InvalidRequest: The version never held the stage.
         """
         # Looked up once: what "the one before" means must not change when others are faster.
         wanted = _ref(to) if to is not None else None
         version = self._rooms.planner.rollback_to(model, stage, wanted)
-        request = {"verb": "rollback", "to": stage, "reason": reason}
+        request = {"verb": "rollback", "to": stage, "break_glass": break_glass, "reason": reason}
         return self._do(model, self._promotion(version, request), dry_run=dry_run)
 
     def plan(self, *, model: str | None = None, prune: bool = False) -> Preview:
@@ -428,17 +439,8 @@ class Workspace:
             model: Of one model only; of all without.
             prune: Remove endpoints that cloudreg made and that are not configured any more.
         """
-        works = {m: self._endpoints(m, prune)(None) for m in self._deployed(model)}
-        plan = Plan(
-            request={
-                "verb": "apply",
-                "prune": prune,
-                "models": {m: work.plan.fingerprint for m, work in works.items()},
-            },
-            changes=tuple(c for work in works.values() for c in work.plan.changes),
-            warnings=tuple(w for work in works.values() for w in work.plan.warnings),
-        )
-        return Preview(plan, lambda _: self._apply_planned(plan.request))
+        plan = self._rooms.fleet.plan(model, prune=prune)
+        return Preview(plan, lambda _: self._applied(plan.request))
 
     def apply(self, *, model: str | None = None, prune: bool = False) -> Promotion:
         """Make endpoints as they are configured.
@@ -456,8 +458,7 @@ class Workspace:
         Raises:
             Conflict: Somebody is still at work when patience ends, or a rollout is paused.
         """
-        for name in self._deployed(model):
-            self._rooms.promoter.settle(name)
+        self._rooms.fleet.settle(model)
 
     def apply_saved(self, path: str | Path) -> Promotion:
         """Carry out a saved plan.
@@ -478,7 +479,7 @@ class Workspace:
                     prepare = self._promotion(self.version(ref), request)
                     return self._perform(ref.model, prepare, saved.fingerprint)
                 case "apply":
-                    return self._apply_planned(request)
+                    return self._applied(request)
                 case verb:
                     raise InvalidRequest(f"{path}: {verb!r} cannot be applied")
         except (KeyError, TypeError) as error:
@@ -493,23 +494,7 @@ class Workspace:
         Raises:
             NotFound: No such endpoint.
         """
-        found = self._removable()
-        unknown = sorted(set(names) - set(found))
-        if unknown:
-            raise NotFound(
-                f"no endpoint {unknown[0]!r} is there",
-                hint=f"there are {', '.join(sorted(found)) or 'none'}",
-            )
-        removed: dict[str, str] = {}
-        # An endpoint that was configured elsewhere later can run on several targets.
-        for _ in self.targets:
-            found = self._removable()
-            wanted = {name: found[name] for name in (names or sorted(found)) if name in found}
-            for model in sorted({model for model, _, _ in wanted.values()}):
-                mine = {name for name, (owner, _, _) in wanted.items() if owner == model}
-                self._perform(model, self._removal(model, mine))
-            removed |= {name: target for name, (_, target, _) in wanted.items()}
-        return removed
+        return self._rooms.fleet.remove(names)
 
     def endpoint(self, name: str) -> LiveEndpoint:
         """Return a configured endpoint.
@@ -558,7 +543,12 @@ class Workspace:
         return self._rooms.promoter.request(model, "pause")
 
     def drift(self, model: str) -> list[Difference]:
-        """Return where targets show something else than the ledger."""
+        """Return where targets show something else than the ledger, once nobody is at work.
+
+        What a dead or paused operation left is shown as it is.
+        """
+        self.fold(model)
+        self._rooms.promoter.await_quiet(model)
         return self._rooms.reconciler.drift(model)
 
     def repair(self, model: str) -> Repair:
@@ -615,25 +605,8 @@ class Workspace:
 
         return prepare
 
-    def _endpoints(self, model: str, prune: bool) -> Prepare:
-        names = self._rooms.deployer.names(model=model)
-        return lambda _: self._rooms.planner.endpoints(model, names, prune=prune)
-
-    def _apply_planned(self, request: Mapping[str, Any]) -> Promotion:
-        """Apply to each model what was planned for it; nothing if any of them moved."""
-        prune = bool(request["prune"])
-        planned: Mapping[str, str] = request["models"]
-        prepares = {model: self._endpoints(model, prune) for model in planned}
-        for model, prepare in prepares.items():
-            self._rooms.promoter.settle(model)
-            if prepare(None).plan.fingerprint != planned[model]:
-                raise StalePlan(
-                    f"the world moved since the endpoints of {model} were planned",
-                    hint="plan again, look at it, and apply that one",
-                )
-        done = [
-            self._perform(model, prepare, planned[model]) for model, prepare in prepares.items()
-        ]
+    def _applied(self, request: Mapping[str, Any]) -> Promotion:
+        done = [self._told(outcome) for outcome in self._rooms.fleet.apply(request)]
         return Promotion(
             plan=Plan(request=request, changes=tuple(c for d in done for c in d.plan.changes)),
             changed=any(d.changed for d in done),
@@ -656,51 +629,6 @@ class Workspace:
             version=outcome.version,
             endpoints={name: self.endpoint(name) for name in configured},
         )
-
-    def _deployed(self, model: str | None) -> list[str]:
-        """Return *model* alone, or all that have endpoints or should have some."""
-        if model is not None:
-            return [check_model(model)]
-        configured = {endpoint.model for endpoint in self.settings.endpoints.values()}
-        running = {seen.spec.model for _, seen in self._running().values()}
-        return sorted(configured | running)
-
-    def _running(self) -> dict[str, tuple[str, Endpoint]]:
-        """Return all endpoints that cloudreg made: name to target and endpoint.
-
-        Of one that runs on several targets, where it is configured.
-        """
-        found: dict[str, tuple[str, Endpoint]] = {}
-        for target in self.targets:
-            for seen in self.targets[target].endpoints.endpoints():
-                name = seen.spec.name
-                configured = name in self.settings.endpoints
-                if name not in found or (
-                    configured and self.settings.endpoint_target(name) == target
-                ):
-                    found[name] = (target, seen)
-        return found
-
-    def _removable(self) -> dict[str, tuple[str, str, Endpoint | None]]:
-        """Return name to model, target and endpoint: of what runs, and what the ledger thinks runs.
-
-        After a crash an endpoint can be gone that the ledger still knows.
-        """
-        known: dict[str, tuple[str, str, Endpoint | None]] = {
-            name: (model, applied.target, None)
-            for model in ledger_models(self.registry.store)
-            for name, applied in self.registry.ledger(model).read().applied.items()
-        }
-        running = self._running().items()
-        return known | {name: (seen.spec.model, target, seen) for name, (target, seen) in running}
-
-    def _removal(self, model: str, names: set[str]) -> Prepare:
-        def prepare(_: Sequence[GateResult] | None) -> Work:
-            found = self._removable()
-            there = {n: found[n][1:] for n in sorted(names) if n in found}
-            return self._rooms.planner.down(model, there)
-
-        return prepare
 
 
 def _ref(ref: str | ModelRef) -> ModelRef:

@@ -14,6 +14,7 @@ from cloudreg.errors import CloudregError
 if TYPE_CHECKING:
     import argparse
 
+    from cloudreg.cli.desk import Desk
     from cloudreg.live import LiveEndpoint, Preview, Promotion
 
 PENDING = 2
@@ -31,6 +32,15 @@ def check_out(options: argparse.Namespace) -> None:
     """Refuse ``--out`` where no plan is made that could be saved."""
     if options.out is not None and not options.dry_run:
         raise UsageError("--out needs --dry-run: nothing is saved of what is done at once")
+
+
+def check_glass(options: argparse.Namespace, desk: Desk) -> None:
+    """Refuse to break the glass without a reason, and never do it quietly by mistake."""
+    if options.break_glass is None:
+        return
+    if not options.break_glass.strip():
+        raise UsageError("--break-glass needs a reason")
+    desk.news(f"breaking the glass: {options.break_glass}")
 
 
 def previewed(preview: Preview, *, out: str | None, again: str) -> Answer:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from cloudreg.cli.failures import forget_stdout
 from cloudreg.cli.terminal import progress
-from cloudreg.cli.words import clean
+from cloudreg.cli.words import clean, plan_lines
 
 if TYPE_CHECKING:
     from cloudreg.cli.terminal import Lines
+    from cloudreg.plan import Plan
     from cloudreg.workspace import Workspace
 
 
@@ -46,6 +47,10 @@ class Desk:
         self._options = options
         self.as_json: bool = options.json
         self.quiet: bool = options.quiet
+        self.announcing = False
+        """Whether plans are shown before they are carried out."""
+        self.announced = False
+        """Whether one was."""
 
     def __enter__(self) -> Desk:
         """Close the workspace at the end of a with block."""
@@ -77,7 +82,12 @@ class Desk:
         """
         from cloudreg.workspace import Workspace
 
-        return Workspace.load(self.config, actor=self._options.actor, progress=self.progress)
+        return Workspace.load(
+            self.config,
+            actor=self._options.actor,
+            progress=self.progress,
+            announce=self._announce,
+        )
 
     @property
     def config(self) -> Path | None:
@@ -114,6 +124,11 @@ class Desk:
                 print(clean(line), file=sys.stderr)
         print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def _announce(self, plan: Plan) -> None:
+        if self.announcing:
+            self.show([*plan_lines(plan), ""])
+            self.announced = True
 
     def tell(self, answer: Answer) -> int:
         """Print the answer, then the next step, and return the exit code."""

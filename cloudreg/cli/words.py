@@ -91,10 +91,10 @@ def metrics(values: Mapping[str, float], *, limit: int = 3) -> str:
 
 
 def gates(results: Iterable[GateResult], *, indent: str = "  ") -> Iterator[str]:
-    """Yield what each gate found, with what was measured and what was wanted."""
+    """Yield what each gate found; of those that failed, what was measured and wanted."""
     for result in results:
         yield f"{indent}{'pass' if result.passed else 'FAIL'}  {result.gate}: {result.reason}"
-        if result.measured and result.wanted:
+        if not result.passed and result.measured and result.wanted:
             yield f"{indent}      measured {result.measured}, wanted {result.wanted}"
 
 

@@ -138,7 +138,7 @@ class GoldenGate:
         measured = f"{agreed} of {total} samples agree ({_percent(agreement)})"
         wanted = f"at least {_percent(self.min_agreement)}"
         parts = [measured if passed else f"{measured}, wanted {wanted}"]
-        if worst:
+        if worst and not passed:
             top = max(worst.values(), key=lambda d: d.excess)
             parts.append(f"worst field {top.field}: {top.reason}")
             parts += [

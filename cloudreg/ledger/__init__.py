@@ -2,6 +2,7 @@
 
 =================  =========================================================================
 `entry`            one entry, its bytes and its hash
+`waiver`           for some time, somebody answers for files that a stage would refuse
 `fold`             today's state: what the entries say, applied in order
 `checkpoint`       the state so far, kept so that the next reader need not start at entry 0
 `log`              reading and appending: the only writer of ``ledger/``
@@ -24,6 +25,7 @@ from cloudreg.ledger.fold import Applied, Fold, Holder, OpenIntent, VersionSumma
 from cloudreg.ledger.lease import Lease, Process
 from cloudreg.ledger.log import Draft, Ledger, ledger_models
 from cloudreg.ledger.verify import Verification, verify
+from cloudreg.ledger.waiver import Waiver
 from cloudreg.ledger.witness import Witness
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "Process",
     "Verification",
     "VersionSummary",
+    "Waiver",
     "Witness",
     "ledger_models",
     "verify",

@@ -18,6 +18,7 @@ GENESIS = "sha256:" + "0" * 64
 KINDS = (
     "register",  # a version got its number
     "approve",   # somebody agreed that a version may enter a stage
+    "waive",     # somebody answers for files that a stage would refuse, for some time
     "intent",    # an operation holds the model from here on
     "step",      # it is still at work, and how far
     "takeover",  # its holder was gone; another process holds it now

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import msgspec
 
 from cloudreg.errors import IntegrityError
 from cloudreg.ledger.entry import GENESIS, Entry
+from cloudreg.ledger.waiver import Waiver, with_waiver
 from cloudreg.names import canonical_json, check_digest, sha256
 
 PAGE = 256
@@ -31,6 +33,7 @@ class VersionSummary:
         metrics: Offline metrics.
         held: Stages that it holds or has held, in the order it entered them.
         approvals: Stage to those who agreed.
+        waivers: What somebody answers for; one for each stage and set of formats.
     """
 
     number: int
@@ -43,6 +46,7 @@ class VersionSummary:
     metrics: Mapping[str, float] = field(default_factory=dict)
     held: tuple[str, ...] = ()
     approvals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    waivers: tuple[Waiver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +130,14 @@ class _Approve(msgspec.Struct):
     stage: str
 
 
+class _Waive(msgspec.Struct):
+    number: int
+    stage: str
+    formats: tuple[str, ...]
+    until: str
+    reason: str
+
+
 class _Intent(msgspec.Struct):
     verb: str
     until: float
@@ -202,7 +214,7 @@ class VersionIndex:
         for page in sorted({number // PAGE for number in self._changed}):
             rows = dict(self._page(page))
             rows.update((n, s) for n, s in self._changed.items() if n // PAGE == page)
-            data = canonical_json([msgspec.to_builtins(rows[n]) for n in sorted(rows)])
+            data = canonical_json([_row(rows[n]) for n in sorted(rows)])
             digest = sha256(data)
             index.pages[page] = digest
             index._loaded[page] = rows
@@ -221,6 +233,15 @@ class VersionIndex:
             rows = {summary.number: summary for summary in decoded}
         self._loaded[page] = rows
         return rows
+
+
+def _row(summary: VersionSummary) -> dict[str, Any]:
+    """Return a summary as a page keeps it."""
+    row: dict[str, Any] = msgspec.to_builtins(summary)
+    if not row["waivers"]:
+        # Pages that were written before there were waivers keep their bytes, and so their digest.
+        del row["waivers"]
+    return row
 
 
 class Fold:
@@ -300,6 +321,22 @@ class Fold:
         if entry.actor not in people:
             approvals = {**summary.approvals, data.stage: (*people, entry.actor)}
             self.versions.put(replace(summary, approvals=approvals))
+
+    def _waive(self, entry: Entry) -> None:
+        data = msgspec.convert(entry.data, _Waive)
+        summary = self._known(entry, data.number)
+        # Other spellings of a day would not compare as text does.
+        if date.fromisoformat(data.until).isoformat() != data.until or not data.formats:
+            raise self._refuse(entry, f"of {list(data.formats)} until {data.until}")
+        new = Waiver(
+            stage=data.stage,
+            formats=data.formats,
+            until=data.until,
+            by=entry.actor,
+            reason=data.reason,
+        )
+        waivers = with_waiver(summary.waivers, new)
+        self.versions.put(replace(summary, waivers=waivers))
 
     def _intent(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _Intent)

@@ -40,6 +40,8 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
         path = Path(options.file)
         return _carry_out(saved(path), lambda: workspace.apply_saved(path), options, desk)
     check_known(workspace, options.model)
+    # Before the plan, so that it shows the truth and not what a dead process left half done.
+    workspace.settle(options.model)
     preview = workspace.plan(model=options.model, prune=options.prune)
     return _carry_out(preview.plan, preview.apply, options, desk)
 

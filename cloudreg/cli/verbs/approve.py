@@ -6,7 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from cloudreg.cli.desk import Answer
-from cloudreg.cli.words import count
 
 if TYPE_CHECKING:
     from cloudreg.cli.desk import Desk
@@ -29,7 +28,8 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
     missing = max(0, needed - len(people))
     step = f"cloudreg promote {version.ref} --to {options.stage}"
     if missing:
-        step = f"{count(missing, 'more approval')}: cloudreg approve, by somebody else"
+        more = "person" if missing == 1 else "people"
+        step = f"cloudreg approve {version.ref} --stage {options.stage}, by {missing} more {more}"
     return Answer(
         facts={
             "ref": version.ref,

@@ -11,6 +11,7 @@ from cloudreg.errors import NotFound
 
 if TYPE_CHECKING:
     from cloudreg.cli.desk import Desk
+    from cloudreg.workspace import Workspace
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,23 +25,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Show what goes, ask where there is somebody to ask, and remove it."""
     workspace = desk.workspace
-    running = {
-        seen.spec.name: (target, seen)
-        for target in workspace.targets
-        for seen in workspace.targets[target].endpoints.endpoints()
-    }
-    unknown = [name for name in options.endpoints if name not in running]
+    there = _there(workspace)
+    names = sorted({name for name, _, _ in there})
+    unknown = [name for name in options.endpoints if name not in names]
     if unknown:
         raise NotFound(
             f"no endpoint {unknown[0]!r} is there",
-            hint=f"there are {', '.join(sorted(running)) or 'none'}",
+            hint=f"there are {', '.join(names) or 'none'}",
         )
-    names = sorted(set(options.endpoints or running))
+    names = sorted(set(options.endpoints or names))
     if not names:
         return Answer(facts={"removed": {}}, text=["no endpoint is there: nothing to remove"])
     lines = [
-        f"- endpoint {name} on {target} ({', '.join(_serving(seen))})"
-        for name, (target, seen) in ((name, running[name]) for name in names)
+        f"- endpoint {name} on {target} ({serving})"
+        for name, target, serving in there
+        if name in names
     ]
     desk.show(lines)
     question = f"Remove {count(len(names), 'endpoint')}?"
@@ -55,8 +54,16 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
     )
 
 
-def _serving(seen: object) -> list[str]:
-    from cloudreg.types import Endpoint
-
-    assert isinstance(seen, Endpoint)
-    return [f"{v.model}:{v.number}, {v.weight} %" for v in seen.spec.variants]
+def _there(workspace: Workspace) -> list[tuple[str, str, str]]:
+    """Return name, target and what it serves: of what runs, and what the ledger thinks runs."""
+    found = {
+        (seen.spec.name, target): ", ".join(
+            f"{v.model}:{v.number}, {v.weight} %" for v in seen.spec.variants
+        )
+        for target in workspace.targets
+        for seen in workspace.targets[target].endpoints.endpoints()
+    }
+    for summary in workspace.models():
+        for name, applied in workspace.fold(summary.model).applied.items():
+            found.setdefault((name, applied.target), f"{summary.model}, and it is gone already")
+    return [(name, target, serving) for (name, target), serving in sorted(found.items())]

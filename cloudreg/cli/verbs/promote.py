@@ -6,8 +6,15 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
-from cloudreg.cli.arguments import UsageError, positive
-from cloudreg.cli.changes import after_promotion, check_out, done, preview_arguments, previewed
+from cloudreg.cli.arguments import positive
+from cloudreg.cli.changes import (
+    after_promotion,
+    check_glass,
+    check_out,
+    done,
+    preview_arguments,
+    previewed,
+)
 from cloudreg.cli.desk import Answer
 
 if TYPE_CHECKING:
@@ -32,13 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Promote, or show what that would change."""
     check_out(options)
-    if options.break_glass is not None and not options.break_glass.strip():
-        raise UsageError("--break-glass needs a reason")
+    check_glass(options, desk)
     workspace = desk.workspace
     # Looked up once: what a stage in the reference means must not change on the way.
     version = workspace.version(options.ref)
-    if options.break_glass is not None:
-        desk.news(f"breaking the glass: {options.break_glass}")
     if options.dry_run:
         preview = workspace.promote(
             version,
@@ -49,6 +53,7 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
             expect=options.expect,
         )
         return previewed(preview, out=options.out, again=_again(version.ref, options))
+    desk.announcing = True
     promotion = workspace.promote(
         version,
         to=options.to,
@@ -57,7 +62,7 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
         expect=options.expect,
     )
     following = after_promotion(promotion, workspace.settings.order, options.to)
-    return done(promotion, following=following)
+    return done(promotion, following=following, shown=desk.announced)
 
 
 def _again(ref: str, options: argparse.Namespace) -> str:

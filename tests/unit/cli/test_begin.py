@@ -122,7 +122,10 @@ def test_no_configuration(empty: Path, cloudreg: Any) -> None:
         ('home = "moon"\n', "cloudreg.toml, line 1, column 1, home: no target 'moon'"),
         ('[endpoints.x]\nmodel = "churn"\n', "the key 'stage' is missing"),
         ('[endpoints.x]\nmodel = "churn"\nstage = "live"\n', "line 3, column 1"),
-        ("[stages.dev]\n[[stages.dev.gates]]\nkind = 'luck'\n", "kind 'luck' is none of"),
+        (
+            "[stages.a1]\n[stages.b1]\n[[stages.b1.gates]]\nkind = 'luck'\n",
+            "kind 'luck' is none of",
+        ),
         ('[targets.local]\nprovider = "moon"\n', "no provider 'moon' is installed"),
         ('[targets.local]\nprovider = "local"\nnope = 1\n', "[targets.local] nope"),
     ],

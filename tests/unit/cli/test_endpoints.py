@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from cloudreg import Workspace
+from cloudreg.operations import wait
+
 ENDPOINT = '[endpoints.churn-staging]\nmodel = "churn"\nstage = "staging"\n'
 CANARY = (
     ENDPOINT
@@ -192,6 +195,20 @@ def test_down(at_first: Any, cloudreg: Any) -> None:
     assert cloudreg("apply").code == 0
 
 
+def test_down_of_what_is_gone(at_first: Any, cloudreg: Any) -> None:
+    """An endpoint that somebody removed by hand is taken out of the ledger like any other."""
+    with Workspace.load() as workspace:
+        wait(workspace.targets["local"].endpoints.delete("churn-staging"))
+    assert cloudreg("drift").code == 5
+
+    said = cloudreg("down", "churn-staging")
+
+    assert said.code == 0, said.err
+    assert "- endpoint churn-staging on local (churn, and it is gone already)" in said.out
+    assert cloudreg("drift").code == 0
+    assert cloudreg("apply").code == 0
+
+
 def test_failed_start(at_first: Any, cloudreg: Any) -> None:
     """A version whose server does not start leaves the one before, and its last words are shown."""
     assert cloudreg("register", "churn", at_first.model("crash 4", "bad")).code == 0
@@ -200,6 +217,9 @@ def test_failed_start(at_first: Any, cloudreg: Any) -> None:
     said = cloudreg("promote", f"churn:{refs[0]['number']}", "--to", "staging")
 
     assert said.code == 1
+    # The plan was shown before it was carried out.
+    assert "  ~ endpoint churn-staging on local" in said.out
+    assert "is in staging now" not in said.out
     assert "the weights make no sense" in said.err
     assert json.loads(cloudreg("predict", "churn-staging", "{}").out)["number"] == 1
     assert "undone: " in cloudreg("history", "churn").out
@@ -244,8 +264,6 @@ def test_resumed_rollout(at_first: Any, cloudreg: Any) -> None:
 
 def test_watched_rollout(at_first: Any, cloudreg: Any) -> None:
     """A canary that answers well goes all the way while requests flow."""
-    from cloudreg import Workspace
-
     at_first.configure(CANARY.format(min_requests=1))
     over = threading.Event()
     answers: list[bool] = []

@@ -125,7 +125,7 @@ def test_killed(tmp_path: Path, doubler: Path) -> None:
 
 
 def test_news(tmp_path: Path, doubler: Path) -> None:
-    """People are told the address and what to type; a signal while it loads ends it too."""
+    """People are told the address and what to type, and that it is over."""
     process = subprocess.Popen(
         [sys.executable, "-m", "cloudreg", "serve", str(doubler), "--port", "0"],
         stdout=subprocess.PIPE,
@@ -133,13 +133,17 @@ def test_news(tmp_path: Path, doubler: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     line = process.stdout.readline()
+    news = ""
+    while "/metrics" not in news:
+        news += process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
 
     assert process.returncode == 0
     assert f"{doubler} answers at http://127.0.0.1:" in line
-    assert """-d '{"instances": [[0, 0]]}'""" in err
+    assert """-d '{"instances": [[0, 0]]}'""" in news
     assert err.endswith(f"{doubler} is not served any more\n")
     assert out == ""
 

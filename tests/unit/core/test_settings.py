@@ -234,6 +234,11 @@ WRONG = {
     "[targets.local]\nprovider='local'\n[targets.b]\nprovider='local'\n"
     "[stages.dev]\ntargets = ['b']\n": (6, 1, "the home, 'local'"),
     "[models.churn.gates]\nlive = []\n": (2, 1, "no stage 'live'"),
+    # what would be silently ignored, since nothing stands before the first stage
+    "[stages.dev]\napprovals = 1\n[stages.prod]\n": (2, 1, "nothing can stand before it"),
+    "[stages.dev]\n\n[[stages.dev.gates]]\nkind = 'card'\n": (3, 1, "nothing can stand before it"),
+    "[[stages.prod.gates]]\nkind = 'card'\n": (1, 1, "nothing can stand before it"),
+    "[models.churn.gates]\ndev = [{kind = 'card'}]\n": (2, 1, "nothing can stand before it"),
 }  # fmt: skip
 
 

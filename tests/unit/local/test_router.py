@@ -251,8 +251,8 @@ def test_killing_request_is_counted(
     assert bench.ask(name)["number"] == 1
     counts = bench.provider.endpoints.metrics(name, window_s=60)["primary"]
     assert (counts.requests, counts.errors) == (2, 1)
+    until(lambda: len(before & set(bench.replicas(name))) == 2)
     until(lambda: len(set(bench.replicas(name))) == 4)
-    assert len(before & set(bench.replicas(name))) == 2
 
 
 def test_paths_of_the_router(echo: Any) -> None:

@@ -1,0 +1,173 @@
+"""Bytes on their way: read once, hashed meanwhile, a few chunks in memory whatever the size."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+from cloudreg.errors import IntegrityError, InvalidRequest
+from cloudreg.importers import SourceFile
+from cloudreg.operations import Task
+from cloudreg.provider import ObjectStore
+
+CHUNK = 2 * 1024 * 1024
+"""Bytes held at a time; of a file that is being moved there are up to four."""
+
+SMALL = 8 * 1024 * 1024
+"""Files up to this size are held in memory whole, so that their digest is known before they go."""
+
+RANGE = 8 * 1024 * 1024
+"""Bytes of an object that one request asks for, where several go at once."""
+
+PARALLEL_FILES = 8
+
+
+class Seen:
+    """Passes progress on and counts it, so that a file is never worth more than its size."""
+
+    def __init__(self, task: Task, size: int) -> None:
+        """Expect *size* bytes."""
+        self._task = task
+        self._left = float(size)
+
+    def __call__(self, amount: float) -> None:
+        """Say that *amount* more bytes moved."""
+        amount = min(amount, self._left)
+        self._left -= amount
+        self._task.advance(amount)
+
+    def all(self) -> None:
+        """Say that nothing is left to move: an object that is there already moves no bytes."""
+        self(self._left)
+
+
+def unseen(_: float) -> None:
+    """Tell nobody."""
+
+
+def read(
+    file: SourceFile, seen: Callable[[float], None] = unseen, *, chunk: int = CHUNK
+) -> Iterator[bytes]:
+    """Yield the content of a file that must not change meanwhile.
+
+    Raises:
+        IntegrityError: It changed, or is gone.
+        InvalidRequest: It cannot be read.
+    """
+    changed = IntegrityError(f"{file.path} changed while it was registered: nothing was recorded")
+    size = 0
+    try:
+        with file.location.open("rb", buffering=0) as reader:
+            while data := reader.read(chunk):
+                size += len(data)
+                if size > file.size:
+                    raise changed
+                seen(len(data))
+                yield data
+            state = file.location.stat()
+    except FileNotFoundError as error:
+        raise changed from error
+    except OSError as error:
+        raise InvalidRequest(f"{file.path} cannot be read: {error.strerror}") from error
+    if size != file.size or state.st_mtime_ns != file.mtime_ns:
+        raise changed
+
+
+def hashed(
+    chunks: Iterable[bytes], digest: hashlib._Hash, expected: str | None = None
+) -> Iterator[bytes]:
+    """Yield *chunks* and hash them, one ahead of whoever writes them."""
+    yield from _ahead(chunks, digest.update)
+    if expected is not None and digest.hexdigest() != expected:
+        # Raised inside the store's put, so that nothing is stored under the wrong digest.
+        raise IntegrityError("a file changed while it was registered: nothing was recorded")
+
+
+def _ahead(chunks: Iterable[bytes], work: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Do *work* on each chunk in another thread, while the caller handles the one before.
+
+    Reading and hashing release the interpreter lock, so that they hide behind the writing.
+    """
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=2)
+    stop = threading.Event()
+
+    def offer(item: bytes | BaseException | None) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def produce() -> None:
+        try:
+            for chunk in chunks:
+                if stop.is_set():
+                    return
+                work(chunk)
+                offer(chunk)
+            offer(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            offer(error)
+
+    thread = threading.Thread(target=produce, name="hash", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def stored(
+    store: ObjectStore, key: str, *, size: int, offset: int = 0, streams: int = 1
+) -> Iterator[bytes]:
+    """Yield an object from *offset* to its end, in order.
+
+    Args:
+        store: Where it is.
+        key: Its name.
+        size: How long it should be; a longer one is not read to its end.
+        offset: Where to begin.
+        streams: How many ranges are asked for at once; a store limits each connection.
+
+    Raises:
+        NotFound: No such key.
+    """
+    if streams == 1 or size - offset <= RANGE:
+        with store.open(key, offset=offset) as reader:
+            while chunk := reader.read(CHUNK):
+                yield chunk
+        return
+
+    def fetch(start: int) -> bytes:
+        # The last range is open at its end: an object that is too long must be noticed.
+        last = start + RANGE >= size
+        with store.open(key, offset=start, length=RANGE + 1 if last else RANGE) as reader:
+            return b"".join(iter(lambda: reader.read(CHUNK), b""))
+
+    starts = iter(range(offset, size, RANGE))
+    waiting: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(streams, thread_name_prefix="range") as pool:
+        try:
+            for start in starts:
+                waiting.append(pool.submit(fetch, start))
+                if len(waiting) == streams:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def streams_for(sizes: Iterable[int]) -> int:
+    """Return how many ranges of each object to ask for, if objects of *sizes* are moved at once."""
+    large = sum(size > RANGE for size in sizes)
+    return max(1, PARALLEL_FILES // max(1, large))

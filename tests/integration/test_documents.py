@@ -1,0 +1,114 @@
+"""What the documents say is executed: the README's commands and code, its table, the quickstart."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def environment() -> dict[str, str]:
+    """Return this environment with the installed command line first on the path."""
+    tools = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def section(title: str) -> str:
+    """Return what stands under a heading."""
+    return README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a line of a console, and return what it says."""
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_twelve_lines(tmp_path: Path) -> None:
+    """The README's example does in an empty folder what it promises, line by line."""
+    said = ""
+    blocks = FENCE.findall(section("Twelve lines"))
+    assert [kind for kind, _ in blocks] == ["console", "python", "console"]
+    try:
+        for kind, text in blocks:
+            if kind == "python":
+                assert len([line for line in text.splitlines() if line.strip()]) <= 20
+                (tmp_path / "example.py").write_text(text)
+                said += run("python example.py", tmp_path)
+            else:
+                for line in text.splitlines():
+                    said += run(line.removeprefix("$ "), tmp_path)
+    finally:
+        subprocess.run(
+            ["cloudreg", "down", "--yes"],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+    assert "+ endpoint churn-staging on local" in said  # the dry run's plan
+    assert re.search(r"^\[\[-?\d+\.\d+, -?\d+\.\d+\]\]$", said, re.MULTILINE)  # what predict said
+    assert '"predictions"' in said
+    assert "churn-staging on local" in said
+    assert "The ledger is sound" in said
+
+
+def test_capabilities() -> None:
+    """The README's table of capabilities is the one that the code prints."""
+    table = run("cloudreg providers --markdown", ROOT)
+    shown = README.partition("<!-- capabilities: begin -->\n")[2]
+    assert shown.partition("<!-- capabilities: end -->")[0].strip() == table.strip()
+
+
+def test_links() -> None:
+    """Every file that a document links to is there."""
+    for document in ROOT.rglob("*.md"):
+        if any(part.startswith(".") for part in document.relative_to(ROOT).parts):
+            continue
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.timeout(300)
+def test_quickstart(tmp_path: Path) -> None:
+    """The quickstart ends well: equal answers, no lost request, a refusal, a sound ledger."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/quickstart/run.py"), "--folder", str(tmp_path / "q")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert re.search(r"largest difference \d\.\de-\d\d, allowed 1e-05", done.stdout)
+    answered = re.search(
+        r"(\d+) answered \((\d+) by canary, (\d+) by primary\), 0 lost", done.stdout
+    )
+    assert answered
+    assert all(int(count) > 20 for count in answered.groups())
+    assert "FAIL  golden: 0 of 270 samples agree" in done.stderr
+    assert "digits:1 is in prod now" in done.stdout
+    assert "The ledger is sound" in done.stdout
+    assert "removed 2 endpoints" in done.stdout
