@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-all bench clean
+.PHONY: help setup demo check test test-all bench bench-peers clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,8 +36,19 @@ test: check  ## Everything that CI runs.
 test-all: check  ## The slow matrices too: faults, fuzzing, long races.
 	$(PYTEST)
 
+# Half an hour on two cores, and nothing else should run: BENCH="startup server" takes some of them.
+BENCH ?=
+PEERS := .venv-peers
+
 bench: setup  ## Measure side by side and print ratios.
-	$(BIN)/python tests/bench/run.py
+	BENCH_PEERS=$(wildcard $(PEERS)) $(BIN)/python tests/bench/run.py $(BENCH)
+
+bench-peers: $(PEERS)/.installed  ## Install what the benchmarks compare with (2 GB).
+
+$(PEERS)/.installed: tests/bench/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers.txt
+	@touch $@
 
 clean:  ## Remove the environment and what the demo left.
 	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -26,6 +26,7 @@ class Capabilities:
         max_replicas: Most replicas of a variant.
         max_request_bytes: Largest request body; None where there is no limit.
         variant_metrics: Whether requests, errors and latency are known for each variant.
+        machine_types: Whether a machine may be asked for by the target's own name.
         reasons: Field to one sentence, for each field that is less than people expect.
         nearest: GPU class that is not offered, to what comes nearest and how it differs.
     """
@@ -37,6 +38,7 @@ class Capabilities:
     max_replicas: int = 1
     max_request_bytes: int | None = None
     variant_metrics: bool = False
+    machine_types: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
     nearest: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,6 +70,14 @@ class Capabilities:
                     "accelerators",
                     target,
                     hint=nearest,
+                )
+            machine = variant.resources.machine_type
+            if machine is not None and not self.machine_types:
+                raise self._refusal(
+                    f"endpoint {spec.name}: no machine {machine!r} on this provider",
+                    "machine_types",
+                    target,
+                    hint="leave machine_type out",
                 )
             scaling = variant.scaling
             if scaling.min_replicas == 0 and not self.scale_to_zero:

@@ -125,8 +125,11 @@ class Fleet:
 
     def _models(self, model: str | None) -> list[str]:
         """Return *model* alone, or all that have endpoints or should have some."""
+        if model is not None and self._deployer.names(model=check_model(model)):
+            return [model]
         if model is not None:
-            return [check_model(model)]
+            self._registry.fold(model)  # a name that nobody knows is no empty plan
+            return [model]
         configured = {endpoint.model for endpoint in self._settings.endpoints.values()}
         running = {seen.spec.model for _, seen in self._running().values()}
         return sorted(configured | running)

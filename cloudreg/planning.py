@@ -6,20 +6,23 @@ Everything here looks and refuses; nothing here changes anything.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from cloudreg import gates
+from cloudreg.admission import Admission
 from cloudreg.artifacts import is_present
 from cloudreg.deploy import Deployer
-from cloudreg.errors import ApprovalRequired, InvalidRequest, NotFound, RepairRequired
+from cloudreg.errors import (
+    InvalidRequest,
+    NotFound,
+    RepairRequired,
+)
 from cloudreg.ledger import Fold, Holder
 from cloudreg.names import ModelRef
-from cloudreg.operations import SILENT, Progress, poll_until
+from cloudreg.operations import poll_until
 from cloudreg.plan import Action, Change, EndpointChange, Plan, spec_json, stage_change
 from cloudreg.projection import Difference, differences
 from cloudreg.registry import Registry
@@ -32,8 +35,6 @@ IN_FLIGHT_S = 2.0
 
 MOVES = ("register", "done", "adopt")
 """Entries that can move a stage."""
-
-Serve = Callable[[ModelVersion], AbstractContextManager[gates.Predictor]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,29 +102,14 @@ class Planner:
         targets: Targets,
         registry: Registry,
         deployer: Deployer,
-        *,
-        root: Path,
-        serve: Serve,
-        progress: Progress = SILENT,
+        admission: Admission,
     ) -> None:
-        """Use what is configured.
-
-        Args:
-            settings: The configuration.
-            targets: Opened when needed.
-            registry: The home's.
-            deployer: Of the endpoints.
-            root: The folder of ``cloudreg.toml``.
-            serve: Starts a model server for a version, for gates.
-            progress: Where it is shown.
-        """
+        """Use what is configured, opened and registered."""
         self._settings = settings
         self._targets = targets
         self._registry = registry
         self._deployer = deployer
-        self._root = root
-        self._serve = serve
-        self._progress = progress
+        self._admission = admission
 
     def promotion(
         self,
@@ -189,14 +175,17 @@ class Planner:
         changes += [change.change() for change in moves]
         results: Sequence[GateResult] = known_gates or ()
         if known_gates is None and verb == "promote" and changes:
-            results = self._run_gates(version, stage, fold)
+            results = self._admission.inspect(version, stage, fold)
+        warnings: tuple[str, ...] = ()
+        if changes and verb == "promote" and not break_glass:
+            warnings = self._admission.missing_approvals(version, stage)
         return Work(
             model=model,
             plan=Plan(
                 request=request,
                 changes=tuple(changes),
                 gates=tuple(results),
-                warnings=self._warnings(version, stage, request, changes),
+                warnings=warnings,
             ),
             changes=moves,
             version=version,
@@ -319,43 +308,6 @@ class Planner:
                 promoted = True
         return None
 
-    def _warnings(
-        self, version: ModelVersion, stage: str, request: Mapping[str, Any], changes: list[Change]
-    ) -> tuple[str, ...]:
-        if not changes or request["verb"] != "promote" or request.get("break_glass"):
-            return ()
-        try:
-            self.check_approvals(version, stage)
-        except ApprovalRequired as error:
-            return (error.message,)
-        return ()
-
-    def _run_gates(self, version: ModelVersion, stage: str, fold: Fold) -> list[GateResult]:
-        summary = fold.version(version.number)
-        assert summary is not None
-        holder = fold.stages.get(stage)
-        context = gates.GateContext(
-            version=version,
-            stage=stage,
-            order=self._settings.order,
-            held=frozenset(summary.held),
-            holder=(
-                self._registry.version(ModelRef(model=version.model, number=holder.number))
-                if holder is not None
-                else None
-            ),
-            root=self._root,
-            serve=self._serve,
-            progress=self._progress,
-        )
-        tables = self._settings.gate_tables(version.model, stage)
-        with self._progress.task(f"gates of {stage}", total=len(tables)) as task:
-            results = []
-            for where, table in tables:
-                results += gates.run([gates.build(table, where=where)], context)
-                task.advance(1)
-        return results
-
     def permit(self, work: Work) -> None:
         """Return if gates and approvals allow the work.
 
@@ -369,25 +321,7 @@ class Planner:
             return
         if work.moves_stage:
             gates.judge(work.plan.gates, version=work.version, stage=work.stage)
-            self.check_approvals(work.version, work.stage)
-
-    def check_approvals(self, version: ModelVersion, stage: str) -> None:
-        """Return if enough people other than the author agreed.
-
-        Raises:
-            ApprovalRequired: With who agreed already, and the command that others type.
-        """
-        needed = self._settings.stages[stage].approvals
-        summary = self._registry.fold(version.model).version(version.number)
-        assert summary is not None
-        people = [p for p in summary.approvals.get(stage, ()) if p != version.author]
-        if len(people) < needed:
-            agreed = f" ({', '.join(people)} agreed)" if people else ""
-            raise ApprovalRequired(
-                f"{version.ref} needs {needed} approvals for {stage} and has "
-                f"{len(people)}{agreed}; its author {version.author} does not count",
-                hint=f"cloudreg approve {version.ref} --stage {stage}",
-            )
+            self._admission.check_approvals(work.version, work.stage)
 
     def _check_shown(self, model: str, stage: str, fold: Fold) -> None:
         # Registrations move the first stage without holding the model.

@@ -40,7 +40,7 @@ class Difference:
     def __str__(self) -> str:
         """Render as one line."""
         return (
-            f"{self.kind} {self.name} on {self.target}: {self.field} is {self.actual}, "
+            f"{self.kind} {self.name} on {self.target}: {self.field} is {self.actual or '(none)'}, "
             f"the ledger says {self.ledger}"
         )
 

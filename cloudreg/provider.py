@@ -54,12 +54,28 @@ class ObjectStore(Protocol):
     """
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         """Store *source* under *key*, whole or not at all, and return once it is durable.
 
         An iterable is consumed once, chunk by chunk, with bounded memory; an exception that it
         raises leaves nothing under *key*.
+
+        Args:
+            source: The content.
+            key: Its name.
+            if_absent: Refuse a key that is taken.
+            resume: Names an upload to *key*, in any text. What an earlier put of that name had
+                stored when it broke is not sent again, as far as it equals the beginning of
+                *source*, which is read from its beginning all the same; other bytes are dropped.
+                Nothing of it is seen under *key* before it is whole. Of two puts of one name at
+                once, one goes on and the other goes alone. What nobody takes up again is swept
+                a day later. A store that keeps nothing starts anew.
 
         Raises:
             AlreadyExists: With *if_absent*, when the key is taken, whatever it holds; exactly

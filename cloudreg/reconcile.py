@@ -112,7 +112,12 @@ class Reconciler:
         Raises:
             Conflict: It shows what cannot be the truth: a version that was never registered, or
                 two versions in one stage.
+            NotFound: No such model or target.
         """
+        if target not in list(self._targets):
+            raise NotFound(
+                f"no target {target!r} is configured", hint=f"there are {', '.join(self._targets)}"
+            )
         self._promoter.settle(model)
         fold = self._registry.fold(model)
         seq = fold.seq

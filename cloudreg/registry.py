@@ -1,17 +1,28 @@
-"""Models and versions: register, find, list, compare, approve."""
+"""Models and versions: register, find, list, compare, approve, waive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from cloudreg import artifacts
 from cloudreg.errors import IntegrityError, InvalidRequest, NotFound
+from cloudreg.formats import REFUSED, check_format
 from cloudreg.importers import Description, Source
-from cloudreg.ledger import Draft, Entry, Fold, Ledger, VersionSummary, ledger_models
+from cloudreg.ledger import (
+    Draft,
+    Entry,
+    Fold,
+    Ledger,
+    VersionSummary,
+    Waiver,
+    ledger_models,
+)
+from cloudreg.ledger.waiver import MAX_DAYS
 from cloudreg.manifest import Lineage, Manifest, ModelCard, check_metric
 from cloudreg.names import ModelRef, check_model
 from cloudreg.operations import SILENT, Progress
@@ -296,6 +307,79 @@ class Registry:
         found = ledger.read().version(summary.number)
         assert found is not None
         return found
+
+    def waive(
+        self, ref: ModelRef, *, formats: Sequence[str], stage: str, days: int, reason: str
+    ) -> VersionSummary:
+        """Record that the ledger's user answers for files that *stage* would refuse.
+
+        A waiver of the same formats for the same stage takes the place of an older one.
+
+        Args:
+            ref: The version.
+            formats: Keys of `cloudreg.formats.REFUSED`.
+            stage: Where the version may go with them.
+            days: How long it counts from today on; it ends with a day in UTC.
+            reason: Why.
+
+        Raises:
+            InvalidRequest: The author waives their own version; a format that needs no waiver, a
+                stage that refuses none, a time that is too long, or no reason.
+            NotFound: No such version or stage.
+        """
+        self.check_stage(stage)
+        if stage == self.order[0]:
+            raise InvalidRequest(f"{stage} is the first stage, which takes files of all formats")
+        if not formats:
+            raise InvalidRequest("a waiver needs a format", hint=f"one of {', '.join(REFUSED)}")
+        wanted = tuple(sorted({check_format(name) for name in formats}))
+        if isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MAX_DAYS:
+            raise InvalidRequest(f"days {days!r}: a waiver counts for 1 to {MAX_DAYS} days")
+        if not reason.strip():
+            raise InvalidRequest("a waiver needs a reason")
+        summary = self.summary(ref)
+        ledger = self.ledger(ref.model)
+        if summary.author == ledger.actor:
+            raise InvalidRequest(
+                f"{ref.model}:{summary.number} was registered by {summary.author}, who cannot "
+                "waive anything of it",
+                hint="somebody else must; CLOUDREG_ACTOR or --as says who is asking",
+            )
+        until = date.fromisoformat(self.today(ref.model)) + timedelta(days=days)
+        waiver = Waiver(
+            stage=stage,
+            formats=wanted,
+            until=until.isoformat(),
+            by=ledger.actor,
+            reason=reason.strip(),
+        )
+
+        def draft(fold: Fold) -> Draft | None:
+            current = fold.version(summary.number)
+            assert current is not None
+            if waiver in current.waivers:
+                return None
+            return Draft(
+                kind="waive",
+                root=summary.digest,
+                data={
+                    "number": summary.number,
+                    "digest": summary.digest,
+                    "stage": stage,
+                    "formats": list(wanted),
+                    "until": waiver.until,
+                    "reason": waiver.reason,
+                },
+            )
+
+        ledger.append(draft, op=summary.digest)
+        found = ledger.read().version(summary.number)
+        assert found is not None
+        return found
+
+    def today(self, model: str) -> str:
+        """Return the day by the clock of a model's ledger, ISO 8601 in UTC."""
+        return datetime.fromtimestamp(self.ledger(model).clock(), UTC).date().isoformat()
 
     def history(self, model: str, *, newest_first: bool = True) -> Iterator[Entry]:
         """Yield the entries of a model's ledger, checked against each other."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cloudreg import __version__, gates
+from cloudreg.admission import Admission
 from cloudreg.deploy import Deployer
 from cloudreg.errors import ConfigError
 from cloudreg.fleet import Fleet
@@ -86,15 +87,14 @@ class Rooms:
     @cached_property
     def planner(self) -> Planner:
         """Prepares what changes stages or endpoints."""
-        return Planner(
+        admission = Admission(
             self._settings,
-            self.targets,
             self.registry,
-            self.deployer,
             root=self._root,
             serve=self._serve,
             progress=self._progress,
         )
+        return Planner(self._settings, self.targets, self.registry, self.deployer, admission)
 
     @cached_property
     def promoter(self) -> Promoter:

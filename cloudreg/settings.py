@@ -14,17 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
 
 from cloudreg.errors import CloudregError, ConfigError
 from cloudreg.names import check_endpoint, check_model, check_stage, check_target
-from cloudreg.place import PREFIX, place, position, unreadable_variable
+from cloudreg.place import PREFIX, place, position
 from cloudreg.types import (
     EndpointSpec,
     ModelVersion,
@@ -86,7 +79,8 @@ class StageSettings(_Strict):
         approvals: How many people other than the author must agree.
         gates: ``[[stages.NAME.gates]]`` tables; without the key, what suits the stage's place:
             none for the first, ``signature`` for the others, and ``lineage`` and ``card`` too
-            for the last. The order of the stages is always checked.
+            for the last. The order of the stages is always checked, and so are the formats of
+            the files, but for the first stage.
     """
 
     targets: tuple[str, ...] = ()
@@ -189,7 +183,7 @@ class EndpointSettings(_Strict):
         return EndpointSpec(name=name, stage=self.stage, variants=(variant,), env=self.env)
 
 
-class Settings(BaseSettings):
+class Settings(_Strict):
     """All that is configured.
 
     Attributes:
@@ -200,10 +194,6 @@ class Settings(BaseSettings):
         models: By name; models need no section.
         endpoints: By name.
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
 
     home: str = "local"
     state: str = ".cloudreg/state"
@@ -231,7 +221,17 @@ class Settings(BaseSettings):
         tables = [(f"stages.{stage}.gates[{i}]", t) for i, t in enumerate(self._of_stage(stage))]
         own = self.models[model].gates.get(stage, ()) if model in self.models else ()
         tables += [(f"models.{model}.gates.{stage}[{i}]", t) for i, t in enumerate(own)]
-        return [("the order of stages", {"kind": "stage_order"}), *tables]
+        return [*self._always(stage), *tables]
+
+    def _always(self, stage: str) -> list[tuple[str, Mapping[str, Any]]]:
+        """Return the gates that no configuration switches off."""
+        gates: list[tuple[str, Mapping[str, Any]]] = [
+            ("the order of stages", {"kind": "stage_order"})
+        ]
+        if stage != self.order[0]:
+            # Only a waiver, recorded and expiring, lets a file through that can run something.
+            gates.append(("the format policy", {"kind": "format"}))
+        return gates
 
     def _of_stage(self, stage: str) -> tuple[Mapping[str, Any], ...]:
         given = self.stages[stage].gates
@@ -247,10 +247,12 @@ class Settings(BaseSettings):
 def find(start: Path | None = None) -> Path:
     """Return the ``cloudreg.toml`` of *start* or of the nearest folder above it.
 
+    Without *start*, the one that ``CLOUDREG_CONFIG`` names, or else that of the working folder.
+
     Raises:
         ConfigError: There is none.
     """
-    named = os.environ.get(f"{PREFIX}CONFIG")
+    named = os.environ.get(f"{PREFIX}CONFIG") if start is None else None
     if named:
         path = Path(named)
         if not path.is_file():
@@ -284,24 +286,15 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
         line, column = position(str(error), text)
         reason = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError(f"{path.name}, line {line}, column {column}: {reason}") from error
-    _known_variables()
+    variables = _known_variables()
     document = {**DEFAULTS, **document}
-
-    class FromFile(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            # No dotenv, no secret files: they would be two more places where a value can hide.
-            return init_settings, env_settings, InitSettingsSource(settings_cls, document)
-
     try:
-        settings = FromFile(**(overrides or {}))
+        if variables:
+            from cloudreg import environment
+
+            settings = environment.read(Settings, document, overrides or {})
+        else:
+            settings = Settings.model_validate(_over(document, overrides or {}))
         _check(settings)
     except ValidationError as error:
         first = error.errors()[0]
@@ -309,14 +302,24 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError(
             f"{where}: {_reason(first)}", hint=_nearest(first) or _unspeakable(where)
         ) from error
-    except SettingsError as error:
-        raise ConfigError(f"{unreadable_variable()}: not the JSON that it must be") from error
     except _Bad as error:
         where = place(path, text, error.where, overrides or {})
         raise ConfigError(
             f"{where}: {error.reason}", hint=error.hint or _unspeakable(where)
         ) from error
     return settings
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *below* with the values of *above*; tables are merged, key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            merged[key] = _over(under, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 class _Bad(Exception):
@@ -347,7 +350,7 @@ def _check(settings: Settings) -> None:
                 ("stages", name, "targets"), f"the home, {settings.home!r}, must be among them"
             )
     first = settings.order[0]
-    ignored = [
+    ignored: list[tuple[str, ...]] = [
         ("stages", first, key) for key in ("gates", "approvals") if getattr(stages[first], key)
     ]
     ignored += [
@@ -399,14 +402,20 @@ def _list(names: Mapping[str, Any]) -> str:
     return f"there are {', '.join(names)}"
 
 
-def _known_variables() -> None:
-    """Refuse a ``CLOUDREG_*`` variable that nothing reads: it would be silently ignored."""
+def _known_variables() -> bool:
+    """Return whether a variable is a setting.
+
+    Raises:
+        ConfigError: A ``CLOUDREG_*`` variable is read by nothing: it would be silently ignored.
+    """
+    found = False
     for name in os.environ:
         # The settings are read without regard to case, so the unknown ones are too.
         if not name.upper().startswith(PREFIX):
             continue
         field, nested, _ = name.upper().removeprefix(PREFIX).partition("__")
         known = field.lower() in Settings.model_fields
+        found = found or known
         if not known and (nested or field not in OTHER_VARIABLES):
             raise ConfigError(
                 f"environment variable {name} is no setting",
@@ -420,6 +429,7 @@ def _known_variables() -> None:
                 f"environment variable {name} would lose the case of its last part",
                 hint=f"""{name[: name.upper().rindex("__ENV__")]}__ENV='{{"NAME": "value"}}'""",
             )
+    return found
 
 
 def _unspeakable(where: str) -> str | None:

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, overload
 
-from cloudreg import artifacts, gates, projection
+from cloudreg import gates
 from cloudreg.errors import Conflict, InvalidRequest, NotFound
 from cloudreg.fleet import Prepare
-from cloudreg.importers import Description, Source
-from cloudreg.ledger import Entry, Fold, Verification, VersionSummary, ledger_models, verify
+from cloudreg.ledger import Entry
 from cloudreg.ledger.lease import LEASE_S
 from cloudreg.live import LiveEndpoint, Preview, Promotion
-from cloudreg.manifest import Lineage, ModelCard, Runtime, Signature
-from cloudreg.names import ModelRef, check_model
+from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress
 from cloudreg.plan import Plan, SavedPlan
 from cloudreg.planning import Work
 from cloudreg.projection import Difference
 from cloudreg.promotion import Outcome
 from cloudreg.reconcile import Repair
-from cloudreg.registry import Comparison, ModelSummary, Registration, Registry
 from cloudreg.rooms import Rooms
 from cloudreg.settings import Settings, find, load
 from cloudreg.status import StageStatus, status
-from cloudreg.targets import Targets
 from cloudreg.types import GateResult, ModelVersion
+from cloudreg.versions import Versions, reference
 
 
-class Workspace:
+class Workspace(Versions):
     """All of cloudreg for one ``cloudreg.toml``."""
 
     def __init__(
@@ -134,181 +130,6 @@ class Workspace:
     def close(self) -> None:
         """Let go of all clients; endpoints stay."""
         self._rooms.close()
-
-    # Versions
-
-    def register(
-        self,
-        model: str,
-        source: str | Path | Source,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        seed: int | None = None,
-        data: Sequence[str | Path] = (),
-        card: ModelCard | None = None,
-        labels: Mapping[str, str] | None = None,
-        signature: Signature | None = None,
-        runtime: Runtime | None = None,
-        lineage: Lineage | None = None,
-    ) -> ModelVersion:
-        """Store a model's files, give the version its number, and put it into the first stage.
-
-        The same files with the same description are the same version.
-
-        Args:
-            model: Made by its first version.
-            source: A folder or a file, or what an importer returned.
-            metrics: Offline metrics; finite numbers.
-            parameters: Hyperparameters; plain JSON.
-            seed: Of the random generators.
-            data: Training data: files or folders, of which a digest is recorded.
-            card: What people must know.
-            labels: Short free text by key.
-            signature: What it takes and gives, where the source does not say.
-            runtime: How it is served, where the source does not say.
-            lineage: Where it comes from; without, git and the environment are looked at.
-
-        Raises:
-            InvalidRequest: A name, metric or file that can never be right; nothing is recorded.
-            IntegrityError: A file changed while it was read; nothing is recorded.
-        """
-        description = Description(
-            metrics=dict(metrics or {}),
-            card=card,
-            labels=dict(labels or {}),
-            signature=signature,
-            runtime=runtime,
-            lineage=self.lineage(data=data, seed=seed, parameters=parameters, given=lineage),
-        )
-        return self.registration(model, source, description).version
-
-    def lineage(
-        self,
-        *,
-        data: Sequence[str | Path] = (),
-        seed: int | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        given: Lineage | None = None,
-    ) -> Lineage:
-        """Return what can be seen of where a version comes from: git, environment, data."""
-        from cloudreg.importers.lineage import observe
-
-        if given is not None and not (data or seed is not None or parameters):
-            return given
-        seen = observe(
-            root=self.root,
-            data=[Path(path) for path in data],
-            seed=seed,
-            parameters=dict(parameters or {}),
-        )
-        if given is None:
-            return seen
-        said = {n: v for n in given.__dataclass_fields__ if (v := getattr(given, n))}
-        return replace(seen, **said)
-
-    def registration(
-        self, model: str, source: str | Path | Source, description: Description
-    ) -> Registration:
-        """Register, and return what was sent and whether the version is new."""
-        if not isinstance(source, Source):
-            from cloudreg.importers.directory import read
-
-            source = read(Path(source))
-        check_model(model)
-        rooms = self._rooms
-        done = rooms.registry.register(model, source, description, progress=self.progress)
-        first = self.settings.order[0]
-        for target in self.settings.stage_targets(first):
-            provider = self.targets[target]
-            projection.mirror(
-                done.version,
-                source=None if target == self.settings.home else rooms.registry.store,
-                store=provider.store,
-                registry=provider.registry,
-                progress=self.progress,
-            )
-            newest = rooms.registry.ledger(model).read
-            # A newer version that is not published yet is shown by whoever registers it now.
-            with suppress(NotFound):
-                projection.show_stage(model, first, read=newest, registry=provider.registry)
-        rooms.remember_home()
-        return done
-
-    def models(self) -> list[ModelSummary]:
-        """Return all models, by name."""
-        return self.registry.models()
-
-    def versions(self, model: str) -> Iterator[VersionSummary]:
-        """Yield a model's versions, highest number first."""
-        return self.registry.versions(model)
-
-    def version(self, ref: str | ModelRef | ModelVersion) -> ModelVersion:
-        """Return the version that a reference names: ``m:7``, ``m@prod`` or ``m@sha256:…``.
-
-        Raises:
-            InvalidRequest: No reference.
-            NotFound: No such model, stage or version.
-        """
-        if isinstance(ref, ModelVersion):
-            return ref
-        return self.registry.version(_ref(ref))
-
-    def summary(self, ref: str | ModelRef) -> VersionSummary:
-        """Return what lists show of a version; its manifest is not read."""
-        return self.registry.summary(_ref(ref))
-
-    def compare(self, left: str | ModelRef, right: str | ModelRef) -> Comparison:
-        """Return two versions side by side."""
-        return self.registry.compare(_ref(left), _ref(right))
-
-    def card(self, ref: str | ModelRef) -> str:
-        """Return a version's model card as Markdown."""
-        from cloudreg.card import render
-
-        version = self.version(ref)
-        fold = self.fold(version.model)
-        stages = [stage for stage, holder in fold.stages.items() if holder.number == version.number]
-        return render(version, stages=stages)
-
-    def download(self, ref: str | ModelRef, dest: str | Path) -> Path:
-        """Write a version's files into a new or empty folder, checking every byte."""
-        return artifacts.download(
-            self.version(ref), self.registry.store, Path(dest), progress=self.progress
-        )
-
-    def history(self, model: str, *, newest_first: bool = True) -> Iterator[Entry]:
-        """Yield the entries of a model's ledger, checked against each other."""
-        return self.registry.history(model, newest_first=newest_first)
-
-    def verify(self, model: str, *, pinned: tuple[int, str] | None = None) -> Verification:
-        """Read a model's whole ledger and return what is wrong with it.
-
-        Args:
-            model: Whose.
-            pinned: Place and hash of an entry that is known from elsewhere.
-
-        Raises:
-            NotFound: No such model.
-        """
-        if model not in ledger_models(self.registry.store):
-            raise NotFound(f"no model {model!r}", hint="cloudreg list")
-        ledger = self.registry.ledger(model)
-        return verify(ledger, witness=self._rooms.witness(), pinned=pinned)
-
-    def fold(self, model: str) -> Fold:
-        """Return a model's state, as the ledger says."""
-        return self.registry.fold(model)
-
-    def approve(self, ref: str | ModelRef, *, stage: str, reason: str = "") -> VersionSummary:
-        """Record that the actor agrees that a version may enter a stage.
-
-        Raises:
-            InvalidRequest: The author approves their own version.
-        """
-        return self.registry.approve(_ref(ref), stage=stage, reason=reason)
-
-    # Stages and endpoints
 
     @overload
     def promote(
@@ -427,7 +248,7 @@ class Workspace:
             InvalidRequest: The version never held the stage.
         """
         # Looked up once: what "the one before" means must not change when others are faster.
-        wanted = _ref(to) if to is not None else None
+        wanted = reference(to) if to is not None else None
         version = self._rooms.planner.rollback_to(model, stage, wanted)
         request = {"verb": "rollback", "to": stage, "break_glass": break_glass, "reason": reason}
         return self._do(model, self._promotion(version, request), dry_run=dry_run)
@@ -472,7 +293,7 @@ class Workspace:
         try:
             match request["verb"]:
                 case "promote" | "rollback":
-                    ref, stage = _ref(str(request["ref"])), str(request["to"])
+                    ref, stage = reference(str(request["ref"])), str(request["to"])
                     if request["verb"] == "rollback":
                         # No gate stands before a rollback: a file must not make one of a promotion.
                         self._rooms.planner.rollback_to(ref.model, stage, ref)
@@ -520,8 +341,6 @@ class Workspace:
             deployer=self._rooms.deployer,
         )
 
-    # Rollouts and truth
-
     def resume(self, model: str, *, next_step: bool = False) -> Promotion:
         """Go on with a paused rollout.
 
@@ -566,21 +385,6 @@ class Workspace:
         from cloudreg import sandbox
 
         return sandbox.serve(version, self.registry.store, progress=self.progress)
-
-    @property
-    def actor(self) -> str:
-        """Who is asking."""
-        return self._rooms.actor
-
-    @property
-    def registry(self) -> Registry:
-        """All models of the home."""
-        return self._rooms.registry
-
-    @property
-    def targets(self) -> Targets:
-        """The configured targets, each opened when it is first needed."""
-        return self._rooms.targets
 
     def _do(self, model: str, prepare: Prepare, *, dry_run: bool) -> Promotion | Preview:
         if dry_run:
@@ -629,7 +433,3 @@ class Workspace:
             version=outcome.version,
             endpoints={name: self.endpoint(name) for name in configured},
         )
-
-
-def _ref(ref: str | ModelRef) -> ModelRef:
-    return ref if isinstance(ref, ModelRef) else ModelRef.parse(ref)

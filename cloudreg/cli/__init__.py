@@ -16,11 +16,13 @@ half a second of imports is what people remember of a tool.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from cloudreg.cli import arguments, failures
 from cloudreg.cli.table import VERBS, help_text
+from cloudreg.cli.words import forget
 
 __all__ = ["main"]
 
@@ -35,27 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     _make_printable()
     try:
         code = _call(words)
-        sys.stdout.flush()
     except SystemExit as done:  # argparse, once it has printed the help that was asked for
-        return int(done.code or 0)
-    except BrokenPipeError:
-        # Whoever reads has seen enough; the interpreter must not complain about it at its end.
-        failures.forget_stdout()
-        return 0
+        code = int(done.code or 0)
     except BaseException as error:  # everything ends as a message and an exit code
         return failures.report(error, as_json="--json" in words)
+    _say("")
     return code
 
 
 def _call(words: list[str]) -> int:
     leading, rest = arguments.leading(words)
     if "-h" in leading or "--help" in leading or rest == ["help"]:
-        print(help_text())
+        _say(help_text() + "\n")
         return 0
     if "--version" in leading:
         from cloudreg import __version__
 
-        print(f"cloudreg {__version__}")
+        _say(f"cloudreg {__version__}\n")
         return 0
     if not rest:
         raise arguments.UsageError("which verb?", hint="cloudreg --help lists them")
@@ -71,9 +69,25 @@ def _call(words: list[str]) -> int:
         return desk.tell(arguments.module(verb).run(options, desk))
 
 
+def _say(text: str) -> None:
+    """Print *text*, and what still waits to be printed."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough; the interpreter must not complain about it at its end.
+        forget(sys.stdout)
+
+
 def _make_printable() -> None:
-    """Let no character of a user's own text end a command on a terminal that cannot show it."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    """Let no character of a user's own text end a command on a terminal that cannot show it.
+
+    Nor a descriptor that is closed: the next file to be opened would take its place.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Path would cost an import that help can do without; what is opened here stays open.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _FLAGS = ("--json", "--quiet", "-h", "--help", "--version")
 _VALUES = ("--config", "--as")
 
+COMMAND = "command"
+"""Where a verb finds the words behind ``--``: one that has a default for it takes a command."""
+
 
 class UsageError(InvalidRequest):
     """The words make no command.
@@ -90,8 +93,18 @@ def read(verb: str, words: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: The words do not fit.
     """
+    made = parser(verb)
+    behind: list[str] | None = None
+    if "--" in words and made.get_default(COMMAND) is not None:
+        at = list(words).index("--")
+        words, behind = words[:at], list(words[at + 1 :])
+        if not behind:
+            made.error("no command behind --")
     # Intermixed, because an option between two arguments would end the optional ones.
-    return parser(verb).parse_intermixed_args(words)
+    options = made.parse_intermixed_args(words)
+    if behind is not None:
+        setattr(options, COMMAND, behind)
+    return options
 
 
 def leading(words: Sequence[str]) -> tuple[list[str], list[str]]:

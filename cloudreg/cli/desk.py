@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cloudreg.cli.failures import forget_stdout
 from cloudreg.cli.terminal import progress
-from cloudreg.cli.words import clean, plan_lines
+from cloudreg.cli.words import clean, forget, plan_lines, tell
+from cloudreg.errors import CloudregError
 
 if TYPE_CHECKING:
     from cloudreg.cli.terminal import Lines
@@ -137,7 +137,7 @@ class Desk:
         else:
             self._print(answer.text)
             if answer.next and not self.quiet:
-                print(f"next: {clean(answer.next)}", file=sys.stderr)
+                tell(f"next: {answer.next}", sys.stderr)
         return answer.exit_code
 
     @staticmethod
@@ -148,7 +148,10 @@ class Desk:
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read has seen enough; what was asked for is done all the same.
-            forget_stdout()
+            forget(sys.stdout)
+        except OSError as error:
+            forget(sys.stdout)
+            raise CloudregError(f"the answer cannot be written: {error.strerror}") from error
 
 
 def _json(facts: Mapping[str, Any]) -> list[str]:

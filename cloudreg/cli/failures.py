@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from cloudreg.cli.arguments import UsageError
-from cloudreg.cli.words import clean
+from cloudreg.cli.words import clean, forget, tell
 from cloudreg.errors import CloudregError
 
 BUG = 70
@@ -35,16 +35,9 @@ def report(error: BaseException, *, as_json: bool) -> int:
             sys.stdout.flush()
         else:
             _print(error, document, wanted=wanted)
-    except BrokenPipeError:
-        forget_stdout()
+    except OSError:  # nobody reads it, or there is no room; the exit code says it too
+        forget(sys.stdout)
     return int(document["exit_code"])
-
-
-def forget_stdout() -> None:
-    """Send what is still to be printed nowhere: its reader is gone."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _document(error: BaseException) -> dict[str, Any]:
@@ -70,4 +63,4 @@ def _print(error: BaseException, document: dict[str, Any], *, wanted: bool) -> N
     if document["exit_code"] == BUG and not wanted:
         lines.append(f"  hint: this is a bug; {TRACEBACK}=1 shows where it happened")
     for line in lines:
-        print(clean(line), file=sys.stderr)
+        tell(line, sys.stderr)

@@ -32,6 +32,11 @@ def sentence(entry: Entry) -> str:
         case "approve":
             why = f": {data['reason']}" if data.get("reason") else ""
             text = f"approved {model}:{data['number']} for {data['stage']}{why}"
+        case "waive":
+            text = (
+                f"waived {', '.join(data['formats'])} of {model}:{data['number']} in "
+                f"{data['stage']} until {data['until']}: {data['reason']}"
+            )
         case "intent":
             text = f"began: {_what(model, data)}"
         case "step":

@@ -68,6 +68,11 @@ VERBS: dict[str, Verb] = {
         "agree that a version may enter a stage",
         'cloudreg approve churn:7 --stage prod --reason "checked on the spring cohort"',
     ),
+    "waive": Verb(
+        STAGES,
+        "answer for files that a stage refuses, for some time",
+        'cloudreg waive churn:7 --format pickle --stage prod --reason "until it is converted"',
+    ),
     "rollback": Verb(
         STAGES,
         "bring a stage back to an earlier version, at once",
@@ -108,6 +113,11 @@ VERBS: dict[str, Verb] = {
         REQUESTS,
         "run a model server here, in the foreground",
         "cloudreg serve churn:7 --port 8080",
+    ),
+    "emulate": Verb(
+        REQUESTS,
+        "run an emulated cloud here, or a command inside one",
+        "cloudreg emulate -- pytest tests/deploy",
     ),
 }
 """All verbs, in the order of ``--help``."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cloudreg.cli.words import clean, size
+from cloudreg.cli.words import clean, forget, size, tell
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -67,7 +67,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write one line of news."""
-        print(clean(text), file=self._stream, flush=True)
+        tell(text, self._stream)
 
     def close(self) -> None:
         """End what is shown."""
@@ -174,7 +174,8 @@ class Bars(Lines):
             yield bar
         finally:
             with self._screen:
-                bar.close()
+                with self._while_visible():
+                    bar.close()
                 self._open.remove(bar)
                 last = self._drawing.pop_all() if not self._open else None
             if last is not None:
@@ -189,9 +190,18 @@ class Bars(Lines):
                 return
             from tqdm import tqdm
 
-            tqdm.write(clean(text), file=self._stream)
+            with self._while_visible():
+                tqdm.write(clean(text), file=self._stream)
 
     def _draw(self) -> None:
-        with self._screen:
+        with self._screen, self._while_visible():
             for bar in self._open:
                 bar.draw()
+
+    @contextmanager
+    def _while_visible(self) -> Iterator[None]:
+        """Go on where the terminal is gone: the work matters more than its picture."""
+        try:
+            yield
+        except OSError:
+            forget(self._stream)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from cloudreg.plan import Plan
@@ -25,6 +26,21 @@ def clean(text: str) -> str:
 
 def _escaped(c: str) -> str:
     return json.dumps(c)[1:-1]
+
+
+def tell(line: str, stream: TextIO) -> None:
+    """Write one line of news to *stream*; what nobody can read is no reason to stop working."""
+    try:
+        print(clean(line), file=stream, flush=True)
+    except OSError:  # the reader of a pipe has left, the terminal is gone, the log's disk is full
+        forget(stream)
+
+
+def forget(stream: TextIO) -> None:
+    """Send what is still to be printed nowhere: its reader is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def table(

@@ -16,8 +16,9 @@ from typing import Any, ClassVar, Protocol, cast
 import msgspec
 
 from cloudreg.errors import CloudregError, ConfigError, GateFailed
+from cloudreg.ledger import Waiver
 from cloudreg.operations import SILENT, Progress
-from cloudreg.types import GateResult, ModelVersion
+from cloudreg.types import FileEntry, GateResult, ModelVersion
 
 KINDS: Mapping[str, str] = {
     "metric": "cloudreg.gates.metric:MetricGate",
@@ -26,6 +27,7 @@ KINDS: Mapping[str, str] = {
     "lineage": "cloudreg.gates.lineage:LineageGate",
     "card": "cloudreg.gates.card:CardGate",
     "stage_order": "cloudreg.gates.stage_order:StageOrderGate",
+    "format": "cloudreg.gates.format:FormatGate",
 }
 """``kind`` in ``[[stages.NAME.gates]]``, to the class that reads the rest of the table."""
 
@@ -50,6 +52,10 @@ class GateContext:
         holder: The version that the stage holds now, if any.
         root: The folder that relative paths in the configuration start from.
         serve: Starts a model server for a version, checked byte by byte, and stops it after.
+        read: Returns a range of a file of the candidate, as the home's store has it: the file, the
+            offset and the length.
+        waivers: What somebody answers for, whether it still counts or not.
+        today: The day by the ledger's clock, ISO 8601 in UTC.
         progress: Where long checks are shown.
     """
 
@@ -60,6 +66,9 @@ class GateContext:
     holder: ModelVersion | None
     root: Path
     serve: Callable[[ModelVersion], AbstractContextManager[Predictor]]
+    read: Callable[[FileEntry, int, int], bytes]
+    waivers: tuple[Waiver, ...]
+    today: str
     progress: Progress = SILENT
 
 

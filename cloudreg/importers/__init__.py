@@ -2,6 +2,7 @@
 
 =============  ============================================================================
 `directory`    a folder of files, with an optional ``model.toml`` that describes them
+`archive`      such a folder in a ``.tar``, ``.tar.gz`` or ``.zip``, unpacked without trust
 `modelfile`    that ``model.toml``, read and written
 `onnx`         what an ONNX model says about its inputs and outputs
 `torch`        a ``torch.nn.Module``: safetensors weights, signature and runtime

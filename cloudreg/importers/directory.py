@@ -35,6 +35,8 @@ def read(folder: Path) -> Source:
     The folder itself may be a link, since the caller named it; nothing in it may. An ONNX model
     describes itself: its signature is read from it where no ``model.toml`` gives one.
 
+    An archive is a file as any other here; `cloudreg.importers.archive` unpacks it.
+
     Args:
         folder: A folder, or a file that stands for a folder of one.
 
@@ -53,7 +55,10 @@ def read(folder: Path) -> Source:
         description = modelfile.read(described[0].location)
         _check_runtime(description.runtime, {file.path for file in files})
     if not files:
-        raise InvalidRequest(f"{folder} holds no file to register")
+        raise InvalidRequest(
+            f"{folder} holds no file to register",
+            hint="name the folder that holds the weights",
+        )
     _check(files)
     return Source(files=tuple(files), description=_completed(description, files))
 

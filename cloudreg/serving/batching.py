@@ -1,64 +1,39 @@
 """Requests to batches, on the one thread that touches the device.
 
 While the device computes, requests gather; when it is free, the next batch is what has gathered.
-There is no timer: an idle server answers at once, a busy one fills its batches by itself.
+There is no timer: an idle server answers at once, a busy one fills its batches by itself. Before
+a batch that is not full the event loop turns as long as requests come: the clients that were just
+answered would else make two halves of a batch for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
 from time import perf_counter
-from typing import TypeVar
 
 import numpy as np
 
 from cloudreg.serving.checks import Array, ModelFault, SignatureCheck, Tensors
+from cloudreg.serving.device import Device
 from cloudreg.serving.http import Refusal, unavailable
 from cloudreg.serving.metrics import Metrics
 from cloudreg.serving.runtimes import DeviceLost, Runtime
 from cloudreg.serving.streaming import Pipe
 
-T = TypeVar("T")
 log = logging.getLogger("cloudreg.serving")
+
+QUICK_S = 0.001
+"""A batch that took less is not worth two threads: the event loop waits for the next one."""
+
+TURNS = 3
+"""Of the event loop without one more request, until a batch that is not full is run."""
 
 SWEEP_S = 0.5
 """Between two looks for requests that have waited too long."""
-
-
-class Device:
-    """The thread that loads the model and runs it; a device is never touched by another."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; it does not keep the process from ending."""
-        self._loop = loop
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        threading.Thread(target=self._work, name="device", daemon=True).start()
-
-    def call(self, function: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
-        """Run *function* there, then *done* with its result on the event loop."""
-
-        def run() -> None:
-            result: T | BaseException
-            try:
-                result = function()
-            except BaseException as error:
-                # Handed over, not lost: a model's sys.exit() must not end this thread.
-                result = error
-            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-                self._loop.call_soon_threadsafe(done, result)
-
-        self._calls.put(run)
-
-    def _work(self) -> None:
-        while True:
-            self._calls.get()()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +100,9 @@ class Batcher:
         self._running: list[Job] = []
         self._scheduled = False
         self._moved = 0.0
+        self._took = QUICK_S
+        # How the batch after one of several requests grows: rows seen, turns left.
+        self._seen = self._turns = 0
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     @property
@@ -198,7 +176,11 @@ class Batcher:
         )
         self._waiting += rows
         # Not now but after the other sockets that are readable in this turn of the loop.
-        if not self._running and not self._scheduled:
+        if not self._running:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._next)
 
@@ -206,13 +188,32 @@ class Batcher:
         self._scheduled = False
         if self._running:
             return
+        quick = self._took < QUICK_S
+        if self._may_grow():
+            self._schedule()
+            return
         jobs = self._take()
         self._metrics.queue_rows.set(self._waiting)
         if not jobs:
             return
         self._running = jobs
         self._moved = perf_counter()
-        self._device.call(lambda: self._work(jobs), lambda result: self._done(jobs, result))
+        self._device.call(
+            lambda: self._work(jobs),
+            lambda result: self._done(jobs, result),
+            wait_s=QUICK_S if quick and jobs[0].pipe is None else 0.0,
+        )
+
+    def _may_grow(self) -> bool:
+        """Whether the next batch is not full, and the loop's last turns made it grow.
+
+        No timer: a turn takes microseconds when nothing comes.
+        """
+        if not self._turns:
+            return False
+        self._turns = TURNS if self._waiting > self._seen else self._turns - 1
+        self._seen = self._waiting
+        return bool(self._turns) and 0 < self._waiting < self._limits.max_batch
 
     def _take(self) -> list[Job]:
         """Remove and return the next batch: the first in the queue and those that fit to it."""
@@ -258,7 +259,13 @@ class Batcher:
         if isinstance(result, DeviceLost):
             self._lost(result)
             return
-        self._next()
+        # After a request that was alone nobody comes back with it: the next one goes at once.
+        self._seen, self._turns = 0, TURNS if len(jobs) > 1 else 0
+        if self._waiting < self._limits.max_batch:
+            # The answers go out first: their clients' next requests make a fuller batch.
+            self._schedule()
+        else:
+            self._next()
 
     def _sweep(self) -> None:
         """Give up requests that have waited too long, those on the device too."""
@@ -287,7 +294,8 @@ class Batcher:
                 return [self._flow(jobs[0], jobs[0].pipe)]
             return self._compute(jobs)
         finally:
-            self._metrics.busy_seconds.inc(perf_counter() - began)
+            self._took = perf_counter() - began
+            self._metrics.busy_seconds.inc(self._took)
 
     def _compute(self, jobs: list[Job]) -> list[Tensors | ModelFault]:
         try:
@@ -300,15 +308,18 @@ class Batcher:
             # One of them may have done it: the others shall not pay for it.
             return [outcome for job in jobs for outcome in self._compute([job])]
         answers: list[Tensors | ModelFault] = []
+        finite = self._checks.finite(outputs)
         start = 0
         for job in jobs:
             part = {name: array[start : start + job.rows] for name, array in outputs.items()}
             start += job.rows
-            try:
-                self._checks.check_finite(part)
-                answers.append(part)
-            except ModelFault as error:
-                answers.append(error)
+            if not finite:
+                try:
+                    self._checks.check_finite(part)
+                except ModelFault as error:
+                    answers.append(error)
+                    continue
+            answers.append(part)
         return answers
 
     def _run(self, inputs: Tensors, rows: int) -> Tensors:

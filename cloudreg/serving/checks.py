@@ -49,8 +49,10 @@ class TensorCheck:
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether *shape*, batch dimension first, is one that the signature allows."""
-        return len(shape) == len(self.tail) + 1 and all(
-            want in (-1, have) for want, have in zip(self.tail, shape[1:], strict=True)
+        tail = shape[1:]
+        return len(shape) == len(self.tail) + 1 and (
+            tail == self.tail
+            or all(want in (-1, have) for want, have in zip(self.tail, tail, strict=True))
         )
 
     def from_rows(self, rows: list[Any], at: Callable[[int], str]) -> Array:
@@ -120,7 +122,7 @@ class TensorCheck:
                 array = np.array(rows, self.dtype)
         except (TypeError, ValueError, OverflowError):
             return None
-        return array if self._kind != "f" or np.isfinite(array).all() else None
+        return array if self._kind != "f" or all_finite(array) else None
 
     def _whole(self, array: npt.NDArray[np.float64]) -> Array | None:
         low, high = max(self._low, -EXACT), min(self._high, EXACT)
@@ -207,7 +209,7 @@ class TensorCheck:
         Raises:
             ModelFault: It holds NaN or infinity.
         """
-        if self._kind == "f":
+        if self._kind == "f" and not all_finite(array):
             finite = np.isfinite(array)
             if not finite.all():
                 bad = [int(i) for i in np.argwhere(~finite)[0]]
@@ -238,6 +240,10 @@ class SignatureCheck:
             raise ModelFault(f"the model gave {sorted(outputs)}, not {', '.join(missing)}")
         return {n: check.check_output(outputs[n], rows) for n, check in self.outputs.items()}
 
+    def finite(self, outputs: Mapping[str, Array]) -> bool:
+        """Whether JSON has a word for every value."""
+        return all(array.dtype.kind != "f" or all_finite(array) for array in outputs.values())
+
     def check_finite(self, outputs: Mapping[str, Array]) -> None:
         """Refuse outputs that JSON has no word for.
 
@@ -246,6 +252,12 @@ class SignatureCheck:
         """
         for name, check in self.outputs.items():
             check.check_finite(outputs[name])
+
+
+def all_finite(array: Array) -> bool:
+    """Whether no value of a float array is NaN or infinite."""
+    # The sum of squares is either: one call where two are needed to be exact. It may overflow.
+    return math.isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def check_names(given: Iterable[str], wanted: Sequence[str], field: str) -> None:

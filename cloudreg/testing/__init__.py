@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 
 KIT = (
-    "base", "objects", "listing", "keys", "store", "registry", "serving", "traffic", "changes",
-    "endpoints", "capabilities", "conformance",
+    "base", "objects", "listing", "keys", "uploads", "store", "registry", "serving", "traffic",
+    "changes", "endpoints", "capabilities", "conformance",
 )  # fmt: skip
 """Modules whose assertions show the compared values, as those of a test file do."""
 

@@ -35,6 +35,7 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
     "max_replicas": lambda able: able.max_replicas < 2,
     "max_request_bytes": lambda able: able.max_request_bytes is not None,
     "variant_metrics": lambda able: not able.variant_metrics,
+    "machine_types": lambda able: not able.machine_types,
 }
 """Each capability, and whether a value is less than people expect: then it needs a reason."""
 
@@ -131,6 +132,14 @@ class CapabilityTests(ServingTests):
         for gpu, nearest in able.nearest.items():
             error = refused(able, "accelerators", planned(on(gpu)), target=target)
             assert error.hint == nearest
+
+    def test_machine_types(self, able: Capabilities, target: str) -> None:
+        """A machine's name is accepted where declared; else it is refused with the reason."""
+        named = planned(variant("primary", VERSION, resources=Resources(machine_type="kit.large")))
+        if able.machine_types:
+            able.require(named, target=target)
+        else:
+            refused(able, "machine_types", named, target=target)
 
     def test_scale_to_zero(self, server: Server, able: Capabilities, target: str) -> None:
         """No replica at rest works where declared; else it is refused with the reason."""

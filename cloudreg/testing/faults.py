@@ -280,13 +280,18 @@ class _Store:
         self._target = target
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         return self._faults.around(
             self._target,
             "store.put",
             key,
-            lambda: self._store.put(source, key, if_absent=if_absent),
+            lambda: self._store.put(source, key, if_absent=if_absent, resume=resume),
         )
 
     def get(self, key: str, dest: Path) -> None:

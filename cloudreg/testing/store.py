@@ -18,8 +18,7 @@ from cloudreg.testing.base import at_once
 from cloudreg.testing.keys import KeyTests
 from cloudreg.testing.listing import ListingTests
 from cloudreg.testing.objects import contend, keys, read
-
-MIB = 1024 * 1024
+from cloudreg.testing.uploads import MIB, SourceBroke, UploadTests, broken
 
 RANGES = [
     (0, None), (0, 4), (3, None), (3, 4), (0, 0), (3, 0), (9, 1), (8, 100), (10, None), (10, 5),
@@ -27,7 +26,7 @@ RANGES = [
 ]  # fmt: skip
 
 
-class StoreTests(ListingTests, KeyTests):
+class StoreTests(UploadTests, ListingTests, KeyTests):
     """Bytes by key.
 
     Attributes:
@@ -94,7 +93,7 @@ class StoreTests(ListingTests, KeyTests):
     @pytest.mark.parametrize("sent", [0, 1, 9 * MIB])
     def test_broken_source_leaves_nothing(self, store: ObjectStore, at: str, sent: int) -> None:
         """An iterable that raises leaves nothing, however much it gave, and its error passes."""
-        with pytest.raises(_SourceBroke):
+        with pytest.raises(SourceBroke):
             store.put(broken(sent), f"{at}a")
 
         assert keys(store, at) == []
@@ -105,14 +104,14 @@ class StoreTests(ListingTests, KeyTests):
     def test_broken_source_keeps_the_old(self, store: ObjectStore, at: str, sent: int) -> None:
         """An iterable that raises leaves the object that was there before."""
         store.put(b"old", f"{at}a")
-        with pytest.raises(_SourceBroke):
+        with pytest.raises(SourceBroke):
             store.put(broken(sent), f"{at}a")
 
         assert read(store, f"{at}a") == b"old"
 
     def test_key_is_free_after_a_broken_source(self, store: ObjectStore, at: str) -> None:
         """A put that broke does not take the key from the next writer."""
-        with pytest.raises(_SourceBroke):
+        with pytest.raises(SourceBroke):
             store.put(broken(1), f"{at}a", if_absent=True)
         store.put(b"next", f"{at}a", if_absent=True)
 
@@ -376,14 +375,3 @@ class StoreTests(ListingTests, KeyTests):
 
         assert seen == [[], [], [], []]
         assert len(read(store, f"{at}a")) == 8 * MIB
-
-
-class _SourceBroke(Exception):
-    """What the iterable of a test raises; no provider knows it."""
-
-
-def broken(size: int) -> Iterator[bytes]:
-    """Yield *size* bytes, then raise."""
-    for start in range(0, size, MIB):
-        yield b"x" * min(MIB, size - start)
-    raise _SourceBroke

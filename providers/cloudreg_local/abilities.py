@@ -21,6 +21,7 @@ def capabilities(*, emulate_accelerators: bool) -> Capabilities:
     }
     if not emulate_accelerators:
         reasons["accelerators"] = "it serves on the CPU"
+        reasons["machine_types"] = "this machine is the only one"
     advice = "emulate_accelerators = true in the target's section accepts it and serves on the CPU"
     return Capabilities(
         accelerators=frozenset(GPUS) if emulate_accelerators else frozenset(),
@@ -30,6 +31,7 @@ def capabilities(*, emulate_accelerators: bool) -> Capabilities:
         max_replicas=MAX_REPLICAS,
         max_request_bytes=None,
         variant_metrics=True,
+        machine_types=emulate_accelerators,
         reasons=reasons,
         nearest={} if emulate_accelerators else dict.fromkeys(GPUS, advice),
     )

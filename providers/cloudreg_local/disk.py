@@ -67,7 +67,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
-        _let_go(handle)
+        let_go(handle)
 
 
 def is_locked(path: Path) -> bool:
@@ -83,10 +83,11 @@ def is_locked(path: Path) -> bool:
     else:
         return False
     finally:
-        _let_go(handle)
+        let_go(handle)
 
 
-def _let_go(handle: int) -> None:
+def let_go(handle: int) -> None:
+    """Unlock and close the file *handle*."""
     # Unlocked by word, not only by closing: a process forked meanwhile by another thread has a
     # copy of the descriptor, and would hold the lock for its whole life.
     fcntl.flock(handle, fcntl.LOCK_UN)

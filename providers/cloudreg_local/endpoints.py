@@ -130,7 +130,11 @@ class LocalEndpoints:
         )
         said = answer.decode(errors="replace").strip()[:2000]
         if problem == "no-variant":
-            raise NotFound(f"endpoint {name} has no variant {variant!r}", target=self._target)
+            raise NotFound(
+                f"endpoint {name} has no variant {variant!r}",
+                target=self._target,
+                hint="cloudreg status shows its variants",
+            )
         if problem == "unavailable":
             raise Unavailable(f"endpoint {name}: {said}", target=self._target)
         if 400 <= status < 500:

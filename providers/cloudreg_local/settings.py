@@ -16,7 +16,7 @@ class LocalSettings(BaseModel):
         path: The folder that holds everything; relative to ``cloudreg.toml``.
         host: Address that endpoints listen on. Nobody is asked for a password there.
         port_range: First and last port of endpoints; without it, any free one.
-        emulate_accelerators: Accept every GPU class, and serve on the CPU.
+        emulate_accelerators: Accept every GPU class and machine, and serve on the CPU.
         server_command: Starts the model server; the options of ``cloudreg.serving`` are added.
     """
 

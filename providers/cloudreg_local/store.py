@@ -1,7 +1,7 @@
 """Bytes by key, in a folder.
 
-A put writes a file in the store's own temporary folder, makes it durable and then gives it its
-name: with ``link``, which the system refuses when the name is taken, or with ``rename``.
+A put writes a file in the store's own temporary folder (`parts`), makes it durable and then gives
+it its name: with ``link``, which the system refuses when the name is taken, or with ``rename``.
 """
 
 from __future__ import annotations
@@ -9,32 +9,19 @@ from __future__ import annotations
 import io
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from cloudreg.errors import AlreadyExists, InvalidRequest, NotFound
 from cloudreg.provider import StoredObject
 from cloudreg_local import keys
-from cloudreg_local.disk import (
-    NO_LINKS,
-    is_running,
-    locked,
-    make_folder,
-    sync_folder,
-    write_all,
-)
+from cloudreg_local.disk import NO_LINKS, locked, make_folder, sync_folder, write_all
 from cloudreg_local.errors import translated
+from cloudreg_local.parts import CHUNK, READ_ONLY, STALE_S, Parts
 
-CHUNK = 4 * 1024 * 1024
-"""Bytes held at a time."""
-
-STALE_S = 24 * 3600.0
-"""Age of a temporary file that nobody will finish any more."""
-
-READ_ONLY = 0o444
+__all__ = ["CHUNK", "READ_ONLY", "STALE_S", "LocalStore"]
 
 
 class LocalStore:
@@ -49,9 +36,9 @@ class LocalStore:
             clock: Tells the age of temporary files; seconds since 1970.
         """
         self._root = root
-        self._parts = root / ".parts"
+        self._folder = root / ".parts"
+        self._parts = Parts(self._folder, clock=clock)
         self._target = target
-        self._clock = clock
         self._swept = False
 
     def path(self, key: str) -> Path:
@@ -63,28 +50,31 @@ class LocalStore:
         return self.path(key).is_file()
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         path = self.path(key)
+        # Of another key it would be another upload: both are part of the name.
+        name = None if resume is None else f"{key}\0{resume}"
         with self._translated(key):
             if if_absent and path.exists():
                 raise self._taken(key)
             self._prepare()
-        with self._part(key) as part:
+        with ExitStack() as stack:
             with self._translated(key):
-                writer = part.open("xb", buffering=0)
+                part = stack.enter_context(self._parts.begun(name))
             # What the source raises is the caller's own, and passes as it is.
-            with writer:
-                for chunk in _chunks(source):
-                    with self._translated(key):
-                        write_all(writer.fileno(), chunk)
+            for chunk in _chunks(source):
                 with self._translated(key):
-                    os.fchmod(writer.fileno(), READ_ONLY)
-                    os.fsync(writer.fileno())
+                    part.add(chunk)
             with self._translated(key):
-                state = part.stat()
+                state = part.finish()
                 make_folder(path.parent)
-                self._name(part, path, key, if_absent=if_absent)
+                self._name(part.path, path, key, if_absent=if_absent)
         return StoredObject(key=key, size=state.st_size, modified_at=state.st_mtime)
 
     def get(self, key: str, dest: Path) -> None:
@@ -115,7 +105,7 @@ class LocalStore:
         with self._translated(key):
             state = path.stat()
             self._prepare()
-        with self._part(to) as part, self._translated(to):
+        with self._translated(to), self._parts.path() as part:
             try:
                 # A second name for the same bytes: nothing is moved, and objects never change.
                 part.hardlink_to(path)
@@ -172,29 +162,11 @@ class LocalStore:
                     part.replace(path)
         sync_folder(path.parent)
 
-    @contextmanager
-    def _part(self, key: str) -> Iterator[Path]:
-        """Yield a path for a temporary file that is gone afterwards."""
-        part = self._parts / f"{os.getpid()}-{uuid.uuid4().hex}"
-        try:
-            yield part
-        finally:
-            # Also after a rename, which does nothing where both names are the same file.
-            with self._translated(key):
-                part.unlink(missing_ok=True)
-
     def _prepare(self) -> None:
-        make_folder(self._parts)
-        if self._swept:
-            return
-        self._swept = True
-        limit = self._clock() - STALE_S
-        for part in self._parts.iterdir():
-            pid = part.name.partition("-")[0]
-            with suppress(FileNotFoundError):
-                old = part.stat().st_ctime < limit
-                if old and not (pid.isdecimal() and is_running(int(pid))):
-                    part.unlink()
+        make_folder(self._folder)
+        if not self._swept:
+            self._swept = True
+            self._parts.sweep()
 
     def _walk(
         self, folder: Path, known: bytes, prefix: bytes, after: bytes

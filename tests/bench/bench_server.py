@@ -33,6 +33,8 @@ LOAD = Path(__file__).with_name("load.py")
 CLIENTS = (1, 32)
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
+"""Of each measurement; many short ones alternate better than few long ones."""
+
 ECHO, OWN, LIT, LIT_BATCHED, ML = (
     "uvicorn echo", "cloudreg", "LitServe", "LitServe, batches of 32", "MLServer, batches of 32",
 )  # fmt: skip
@@ -43,6 +45,7 @@ class Contestant:
     """How a server is started, and how it is asked.
 
     Attributes:
+        port: Where it listens.
         argv: The command.
         path: The route of the prediction.
         encode: From rows to a request.
@@ -51,6 +54,7 @@ class Contestant:
         cwd: Where it is started.
     """
 
+    port: int
     argv: tuple[str, ...]
     path: str
     encode: Callable[[list[list[float]]], Any]
@@ -67,28 +71,45 @@ class Server:
         pss_mib: Memory of all its processes, shared pages counted once.
     """
 
-    def __init__(self, contestant: Contestant, port: int, rows: list[list[float]]) -> None:
-        self.contestant, self.port = contestant, port
+    def __init__(self, contestant: Contestant, rows: list[list[float]], *, bytecode: Path) -> None:
+        """Start it, and wait for its first answer.
+
+        Args:
+            contestant: What is started.
+            rows: What it is asked for.
+            bytecode: Where Python keeps the compiled modules; an installed program has its own.
+        """
+        self.contestant = contestant
         self.body = json.dumps(contestant.encode(rows)).encode()
         self.start_s = self.pss_mib = 0.0
         began = time.perf_counter()
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
         self._process = subprocess.Popen(
             contestant.argv,
             cwd=contestant.cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **contestant.env},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONDONTWRITEBYTECODE": "",
+                "PYTHONPYCACHEPREFIX": str(bytecode),
+                **contestant.env,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             start_new_session=True,
         )
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            self.end()
+            raise
         self.start_s = time.perf_counter() - began
 
     def ask(self) -> Any:
         """Return the answer to the request that is measured."""
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{self.contestant.path}",
+            f"http://127.0.0.1:{self.contestant.port}{self.contestant.path}",
             data=self.body,
             headers={"content-type": "application/json"},
         )
@@ -101,7 +122,13 @@ class Server:
         with tempfile.NamedTemporaryFile() as body:
             body.write(self.body)
             body.flush()
-            argv = [sys.executable, str(LOAD), str(self.port), self.contestant.path, body.name]
+            argv = [
+                sys.executable,
+                str(LOAD),
+                str(self.contestant.port),
+                self.contestant.path,
+                body.name,
+            ]
             done = subprocess.run(
                 [*argv, str(clients), str(SECONDS)], capture_output=True, text=True, check=False
             )
@@ -137,7 +164,6 @@ class Server:
             time.sleep(0.02)
         self._errors.seek(0)
         said = self._errors.read()[-2000:].decode(errors="replace")
-        self.end()
         raise SystemExit(f"{' '.join(self.contestant.argv)} does not serve: {last}\n{said}")
 
     def _processes(self) -> list[int]:
@@ -187,8 +213,9 @@ def _measure(model: str, folder: Path, stack: ExitStack) -> dict[tuple[str, int]
     wanted = net.build(model)(torch.tensor(rows))
     servers: dict[str, Server] = {}
     for name, contestant in _contestants(model, folder):
-        port = int(contestant.env.get("BENCH_PORT", "0"))
-        server = Server(contestant, port, rows)
+        # The first start compiles what the second one imports.
+        Server(contestant, rows, bytecode=folder / "bytecode").end()
+        server = Server(contestant, rows, bytecode=folder / "bytecode")
         stack.callback(server.end)
         if contestant.decode is not None:
             # float32 sums in another order: 1e-5 of a value is far more than they differ by.
@@ -255,7 +282,7 @@ def _judge(figures: Mapping[str, Mapping[tuple[str, int], float]]) -> None:
 
 
 def _contestants(model: str, folder: Path) -> Iterator[tuple[str, Contestant]]:
-    """Yield the servers that are installed; the port is in ``BENCH_PORT``."""
+    """Yield the servers that are installed."""
 
     def rows_in(rows: list[list[float]]) -> Any:
         return {"instances": rows}
@@ -274,42 +301,49 @@ def _contestants(model: str, folder: Path) -> Iterator[tuple[str, Contestant]]:
         rows, size = output["shape"]
         return [output["data"][row * size : (row + 1) * size] for row in range(rows)]
 
-    def at(*argv: str, python: str, port: str) -> Contestant:
-        return Contestant(
-            argv=(python, *argv), path="/invocations", encode=rows_in, decode=rows_out,
-            env={"BENCH_PORT": port},
-        )  # fmt: skip
-
-    port = _free_port()
-    yield ECHO, Contestant(
-        argv=(sys.executable, str(SERVED / "echo.py"), port), path="/invocations",
-        encode=rows_in, decode=None, env={"BENCH_PORT": port},
-    )  # fmt: skip
-    port = _free_port()
-    digest = _version(model, folder / "version")
-    yield OWN, at(
-        *("-m", "cloudreg.serving", "--model-dir", str(folder / "version"), "--digest", digest),
-        *("--model", "bench", "--number", "1", "--threads", "1", "--port", port),
-        python=sys.executable, port=port,
-    )  # fmt: skip
     python, mlserver = peer("python"), peer("mlserver")
+    digest = _version(model, folder / "version")
+    port = _free_port()
+    json_in_and_out = partial(Contestant, path="/invocations", encode=rows_in, decode=rows_out)
+    yield ECHO, Contestant(
+        port=port, argv=(sys.executable, str(SERVED / "echo.py"), str(port)), path="/",
+        encode=rows_in, decode=None,
+    )  # fmt: skip
+    port = _free_port()
+    yield (
+        OWN,
+        json_in_and_out(
+            port=port,
+            argv=(
+                *(sys.executable, "-m", "cloudreg.serving", "--digest", digest, "--model", "bench"),
+                *("--model-dir", str(folder / "version"), "--number", "1", "--threads", "1"),
+                *("--port", str(port)),
+            ),
+        ),
+    )
     if python and peer("litserve"):
         for name, rows in ((LIT, "1"), (LIT_BATCHED, "32")):
             port = _free_port()
-            yield name, at(str(SERVED / "lit.py"), port, model, rows, python=python, port=port)
+            yield (
+                name,
+                json_in_and_out(
+                    port=port, argv=(python, str(SERVED / "lit.py"), str(port), model, rows)
+                ),
+            )
     if mlserver:
         port = _free_port()
         yield ML, Contestant(
-            argv=(mlserver, "start", str(_mlserver(folder / "mlserver", port))),
+            port=port, argv=(mlserver, "start", str(_mlserver(folder / "mlserver", port))),
             path="/v2/models/bench/infer", encode=v2_in, decode=v2_out,
-            env={"BENCH_PORT": port, "BENCH_MODEL": model, "PYTHONPATH": str(SERVED)},
+            env={"BENCH_MODEL": model, "PYTHONPATH": str(SERVED)},
         )  # fmt: skip
 
 
-def _free_port() -> str:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _version(model: str, folder: Path) -> str:
@@ -346,11 +380,11 @@ def _version(model: str, folder: Path) -> str:
     return manifest.digest
 
 
-def _mlserver(folder: Path, port: str) -> Path:
+def _mlserver(folder: Path, port: int) -> Path:
     folder.mkdir()
     settings = {
-        "host": "127.0.0.1", "http_port": int(port), "grpc_port": int(_free_port()),
-        "metrics_port": int(_free_port()), "debug": False, "parallel_workers": 0,
+        "host": "127.0.0.1", "http_port": port, "grpc_port": _free_port(),
+        "metrics_port": _free_port(), "debug": False, "parallel_workers": 0,
     }  # fmt: skip
     (folder / "settings.json").write_text(json.dumps(settings))
     model = {
@@ -362,4 +396,4 @@ def _mlserver(folder: Path, port: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-PEERS = os.environ.get("BENCH_PEERS")
+_NAMED = os.environ.get("BENCH_PEERS")
+# Absolute: the contestants are run in folders of their own.
+PEERS = str(Path(_NAMED).absolute()) if _NAMED else None
 """A virtual environment with the peers of ``peers.txt``; without it their rows are missing."""
 
 
@@ -25,6 +28,7 @@ def race(
     *,
     rounds: int = 5,
     before: Callable[[], None] = lambda: None,
+    cpu: dict[str, float] | None = None,
 ) -> dict[str, float]:
     """Return each contestant's median seconds.
 
@@ -32,24 +36,43 @@ def race(
         contestants: By name; the first one warms up first.
         rounds: Each lets everybody run once.
         before: Called before each run, outside the clock.
+        cpu: Gets the median CPU seconds of the processes that each contestant ran; they say
+            more than the clock where the machine has other things to do.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
+    work: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, run in contestants.items():
             before()
-            began = time.perf_counter()
+            spent, began = _children_s(), time.perf_counter()
             run()
             times[name].append(time.perf_counter() - began)
+            work[name].append(_children_s() - spent)
+    if cpu is not None:
+        cpu.update({name: statistics.median(found) for name, found in work.items()})
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def table(title: str, seconds: Mapping[str, float], *, base: str, notes: str = "") -> None:
-    """Print seconds and ratios to *base*."""
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def table(
+    title: str,
+    seconds: Mapping[str, float],
+    *,
+    base: str,
+    notes: str = "",
+    cpu: Mapping[str, float] | None = None,
+) -> None:
+    """Print seconds and ratios to *base*, and CPU seconds where they were measured."""
     print(f"\n{title}")
     width = max(len(name) for name in seconds)
     for name, value in seconds.items():
         ratio = value / seconds[base]
-        print(f"  {name:<{width}}  {value:9.4f} s  {ratio:8.2f} x")
+        work = f"  {cpu[name]:8.2f} CPU s" if cpu else ""
+        print(f"  {name:<{width}}  {value:9.4f} s  {ratio:8.2f} x{work}")
     if notes:
         print(f"  {notes}")
 

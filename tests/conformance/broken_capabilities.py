@@ -45,7 +45,7 @@ for field in BARE.reasons:
     )
 for test in ("traffic_split", "max_replicas", "accelerators_that_are_not_offered"):
     claims("RefusesNothing", f"test_{test}", lenient(SOUND))
-for test in ("scale_to_zero", "autoscaling"):
+for test in ("scale_to_zero", "autoscaling", "machine_types"):
     claims("RefusesNothing", f"test_{test}", lenient(BARE))
 claims(
     "RefusesWithoutAReason",
@@ -74,7 +74,7 @@ class Strict(Capabilities):
 strict = Strict(**{name: getattr(SOUND, name) for name in SOUND.__dataclass_fields__})
 for test in ("accelerators_that_are_offered", "traffic_split", "max_replicas"):
     claims("RefusesWhatItOffers", f"test_{test}", strict)
-for test in ("scale_to_zero", "autoscaling"):
+for test in ("scale_to_zero", "autoscaling", "machine_types"):
     claims("RefusesWhatItOffers", f"test_{test}", strict)
 claims("RefusesEverything", "test_plain_endpoint", replace(strict, traffic_split=2))
 

@@ -65,7 +65,12 @@ class MemoryStore:
         self.objects = world.objects
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         key = self.check(key)
         data = self.gather(source, key)
@@ -415,6 +420,7 @@ SOUND = Capabilities(
 
 BARE = Capabilities(
     max_request_bytes=MAX_BYTES,
+    machine_types=False,
     reasons={
         "accelerators": "no GPU here",
         "scale_to_zero": "nothing sleeps here",
@@ -423,6 +429,7 @@ BARE = Capabilities(
         "max_replicas": "one at a time",
         "max_request_bytes": "memory is not endless",
         "variant_metrics": "nobody counts",
+        "machine_types": "they have no names here",
     },
 )
 """As little as a provider may have."""

@@ -1,7 +1,7 @@
 """Providers that are broken in one way each, with the test of the kit that has to notice.
 
 A mutant is a class whose first base is the part that it breaks; its name says how. They stand in
-``broken_store.py``, ``broken_registry.py``, ``broken_endpoints.py`` and
+``broken_store.py``, ``broken_uploads.py``, ``broken_registry.py``, ``broken_endpoints.py`` and
 ``broken_capabilities.py``.
 """
 

@@ -91,10 +91,12 @@ def test_links() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_quickstart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["local", pytest.param("sagemaker", marks=pytest.mark.slow)])
+def test_quickstart(tmp_path: Path, target: str) -> None:
     """The quickstart ends well: equal answers, no lost request, a refusal, a sound ledger."""
+    script = str(ROOT / "examples/quickstart/run.py")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples/quickstart/run.py"), "--folder", str(tmp_path / "q")],
+        [sys.executable, script, "--folder", str(tmp_path / "q"), "--target", target],
         env=environment(),
         capture_output=True,
         text=True,

@@ -247,7 +247,7 @@ def test_health_and_metrics_count(server: Any) -> None:
         ("POST", "/v2/models/churn/infer", b'{"inputs":3}', {}, 400),
         ("POST", "/v2/models/churn/infer", b"{}", {"Content_Type": "text/plain"}, 415),
         ("POST", "/v2/models/other/infer", b"{}", {}, 404),
-        ("POST", "/invocations", json.dumps({"instances": [[1, 2, 3]] * 300}).encode(), {}, 413),
+        ("POST", "/invocations", json.dumps({"instances": [[1, 2, 3]] * 1025}).encode(), {}, 413),
     ],
 )
 def test_refusals(

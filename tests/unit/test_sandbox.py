@@ -304,6 +304,9 @@ def test_golden_data_of_a_real_model(
             root=tmp_path,
             # Two starts would take twice the time, and show nothing more.
             serve=lambda _: nullcontext(server),
+            read=lambda file, offset, length: b"",
+            waivers=(),
+            today="2026-01-01",
         )
         right = GoldenGate(path="right.json").check(context)
         wrong = GoldenGate(path="wrong.json").check(context)

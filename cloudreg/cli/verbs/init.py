@@ -40,7 +40,8 @@ path = ".cloudreg"
 
 # Gates are what must hold before a version enters a stage. Without any here, `signature` is
 # checked for every stage but the first, and `lineage` and `card` too for the last one.
-# A stage that lists gates is checked by those alone; the order of the stages always counts.
+# A stage that lists gates is checked by those alone; the order of the
+# stages and the formats of the files always count.
 #
 # [[stages.prod.gates]]
 # kind = "metric"               # an offline metric, by itself and against what prod serves now

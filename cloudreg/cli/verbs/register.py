@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("model", metavar="MODEL", help="made by its first version")
-    parser.add_argument("path", metavar="PATH", help="a folder, or one file")
+    parser.add_argument("path", metavar="PATH", help="a folder, an archive of one, or one file")
     for option, what in (
         ("metric", "an offline metric: a finite number"),
         ("param", "a hyperparameter: JSON, or else text"),

@@ -138,11 +138,17 @@ def _folder(path: Path, name: str | None, temporary: Path) -> Served:
     from cloudreg.names import check_model
 
     source = read(path)
+    # The server refuses whatever is not in the manifest, and beside a model lie its model.toml,
+    # .git and the like: it gets the files that would be registered, and writes into none of them.
+    folder = temporary / "model"
     entries = []
     for file in source.files:
         with file.location.open("rb") as reader:
             digest = hashlib.file_digest(reader, "sha256").hexdigest()
         entries.append(FileEntry(path=file.path, size=file.size, sha256=digest))
+        link = folder / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.location.absolute())
     about = source.description
     manifest = Manifest(
         files=tuple(entries),
@@ -161,7 +167,7 @@ def _folder(path: Path, name: str | None, temporary: Path) -> Served:
         model=check_model(name) if name is not None else _slug(path),
         manifest=manifest,
         digest=manifest.digest,
-        folder=(path if path.is_dir() else path.parent).absolute(),
+        folder=folder.absolute(),
         record=record,
     )
 

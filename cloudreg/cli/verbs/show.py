@@ -36,14 +36,17 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
             "stages": stages,
             "held": summary.held,
             "approvals": summary.approvals,
+            "waivers": summary.waivers,
             "size": version.manifest.size,
         },
-        text=_text(version, summary, stages),
+        text=_text(version, summary, stages, today=workspace.registry.today(version.model)),
         next=f"cloudreg card {version.ref}",
     )
 
 
-def _text(version: ModelVersion, summary: VersionSummary, stages: list[str]) -> Iterator[str]:
+def _text(
+    version: ModelVersion, summary: VersionSummary, stages: list[str], *, today: str
+) -> Iterator[str]:
     manifest = version.manifest
     yield version.ref
     approvals = ", ".join(f"{stage} by {' and '.join(p)}" for stage, p in summary.approvals.items())
@@ -54,6 +57,7 @@ def _text(version: ModelVersion, summary: VersionSummary, stages: list[str]) -> 
             ("stages", ", ".join(stages) or "none"),
             ("has held", ", ".join(summary.held)),
             ("approved for", approvals),
+            *(("waived", f"{w}{'' if w.counts(today) else ' (ended)'}") for w in summary.waivers),
             *((f"label {key}", value) for key, value in manifest.labels.items()),
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 SIZES = {"tiny": (4, 16, 3), "mid": (256, 2048, 2048, 64)}
@@ -14,7 +16,7 @@ class Net(torch.nn.Module):
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
         layers: list[torch.nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
         self.layers = torch.nn.Sequential(*layers[:-1])
 

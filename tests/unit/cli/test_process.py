@@ -36,13 +36,13 @@ def test_module(churn: Any) -> None:
     assert done.stdout.count("\n") == 1
 
 
-def without_reader(*words: str) -> subprocess.CompletedProcess[str]:
+def without_reader(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     """Run a command whose stdout nobody reads."""
     read, write = os.pipe()
     os.close(read)
     try:
         return subprocess.run(
-            [*CLOUDREG, *words], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+            [*CLOUDREG, *words], stdout=write, stderr=stderr, text=True, check=False
         )
     finally:
         os.close(write)
@@ -54,6 +54,7 @@ def without_reader(*words: str) -> subprocess.CompletedProcess[str]:
         ("list churn", 0),
         ("list --json", 0),
         ("--help", 0),
+        ("list --help", 0),
         ("promote churn:1 --to staging --dry-run", 2),
         ("show churn:9 --json", 1),
     ],
@@ -73,6 +74,53 @@ def test_work_without_a_reader(churn: Any, cloudreg: Any) -> None:
 
     assert without_reader("apply", "p").returncode == 0
 
+    assert cloudreg("list", "churn", "--json").json["stages"]["staging"] == 1
+
+
+def test_work_without_any_reader(served: Any, cloudreg: Any) -> None:
+    """A rollout goes on to its end although nobody reads the news of its steps either."""
+    text = (served.root / "cloudreg.toml").read_text()
+    steps = '[endpoints.churn-staging.rollout]\nstrategy = "canary"\nsteps = [50, 100]\n'
+    (served.root / "cloudreg.toml").write_text(text + steps)
+    try:
+        done = without_reader("promote", "churn:2", "--to", "staging", stderr=subprocess.STDOUT)
+
+        assert done.returncode == 0
+        status = cloudreg("status", "--json").json
+        assert (status["stages"][1]["number"], status["rollouts"]) == (2, [])
+        # Nor does it make a failure or pending changes look like success.
+        lines = {"promote churn:1 --to staging --dry-run": 2, "show churn:9": 1, "lst": 64}
+        for line, code in lines.items():
+            assert without_reader(*line.split(), stderr=subprocess.STDOUT).returncode == code
+    finally:
+        (served.root / "cloudreg.toml").write_text(text)
+        assert cloudreg("promote", "churn:1", "--to", "staging").code == 0
+
+
+def test_full_disk(churn: Any) -> None:
+    """An answer that cannot be written is an error and no bug; news that cannot is lost."""
+    with Path("/dev/full").open("w") as full:
+        for words in (["list"], ["list", "--json"]):
+            done = subprocess.run(
+                [*CLOUDREG, *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+            said = "" if "--json" in words else "error: the answer cannot be written: "
+            assert done.returncode == 1
+            assert done.stderr.startswith(said)
+            assert "bug" not in done.stderr
+            assert "Traceback" not in done.stderr
+        done = subprocess.run([*CLOUDREG, "list"], stdout=subprocess.PIPE, stderr=full, check=False)
+        assert (done.returncode, b"churn" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_descriptors(churn: Any, cloudreg: Any, closed: str) -> None:
+    """A process without stdout or stderr, as a daemon starts one, does its work."""
+    words = ["promote", "churn:1", "--to", "staging"]
+    script = f'exec "$@" {closed}'
+    done = subprocess.run(["sh", "-c", script, "sh", *CLOUDREG, *words], check=False)
+
+    assert done.returncode == 0
     assert cloudreg("list", "churn", "--json").json["stages"]["staging"] == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,10 @@ from typing import Any
 
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
+
+from cloudreg.importers.torch import save
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +117,36 @@ def test_folder(tmp_path: Path, doubler: Path) -> None:
     assert list((tmp_path / "tmp").glob("cloudreg*")) == []
     # Nothing is written into a folder that somebody only wanted to see served.
     assert [path.name for path in doubler.iterdir()] == ["model.onnx"]
+
+
+def test_saved_folder(tmp_path: Path) -> None:
+    """A folder is served as it was saved; its description and what tools left do no harm."""
+    model = torch.nn.Linear(2, 1)
+    folder = save(
+        model,
+        tmp_path / "linear",
+        sample=torch.rand(2, 2),
+        factory="torch.nn:Linear",
+        arguments={"in_features": 2, "out_features": 1},
+    )
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    with serving(tmp_path / "tmp", str(folder)) as (_, said):
+        answer = ask(said["url"], "/invocations", {"instances": [[1, 2]]})
+
+    wanted = model(torch.tensor([[1.0, 2.0]])).detach().numpy()
+    # Float32 in another order of sums.
+    assert answer["predictions"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_file(tmp_path: Path, doubler: Path) -> None:
+    """A lone file is served, whatever lies beside it."""
+    shutil.copy(doubler / "model.onnx", tmp_path / "model.onnx")
+    (tmp_path / "notes.txt").write_text("not of the model")
+    with serving(tmp_path / "tmp", str(tmp_path / "model.onnx")) as (_, said):
+        assert ask(said["url"], "/invocations", {"instances": [[1, 2]]}) == {
+            "predictions": [[2.0, 4.0]]
+        }
 
 
 def test_killed(tmp_path: Path, doubler: Path) -> None:

@@ -47,10 +47,15 @@ class Watched:
         return sum(v == verb and key.startswith(prefix) for v, key in self.calls)
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         self.calls.append(("put", key))
-        return self.store.put(source, key, if_absent=if_absent)
+        return self.store.put(source, key, if_absent=if_absent, resume=resume)
 
     def get(self, key: str, dest: Path) -> None:
         self.calls.append(("get", key))
@@ -80,7 +85,12 @@ class Memory:
         self.objects = dict(objects or {})
 
     def put(
-        self, source: Path | bytes | Iterable[bytes], key: str, *, if_absent: bool = False
+        self,
+        source: Path | bytes | Iterable[bytes],
+        key: str,
+        *,
+        if_absent: bool = False,
+        resume: str | None = None,
     ) -> StoredObject:
         data = source.read_bytes() if isinstance(source, Path) else source
         data = data if isinstance(data, bytes) else b"".join(data)

@@ -199,13 +199,15 @@ def test_changed_before(folder, store, data):
 
 def test_changed_between_hash_and_send(folder, store):
     """New bytes of the same size and time, between the hash and the sending, are not stored."""
-    (file,) = folder(mine=b"first")
+    artifacts.upload(folder(other=BIG[::-1]), store)
+    before = keys(store)
+    (file,) = folder(mine=BIG)
     opened = []
 
     def change(path):
         opened.append(path)
         if len(opened) == 2:
-            path.write_bytes(b"other")
+            rewrite(path)
             os.utime(path, ns=(file.mtime_ns, file.mtime_ns))
 
     class Location(type(file.location)):
@@ -215,7 +217,22 @@ def test_changed_between_hash_and_send(folder, store):
 
     with pytest.raises(IntegrityError, match="changed"):
         artifacts.upload([replace(file, location=Location(file.location))], store)
-    assert keys(store) == []
+    assert keys(store) == before
+
+
+def test_small_file_is_read_once(folder, store, kit):
+    """The bytes of a small file that are hashed are those that are sent: it is read once."""
+    (file,) = folder(mine=b"first")
+    opened = []
+
+    class Location(type(file.location)):
+        def open(self, *args, **kwargs):
+            opened.append(self)
+            return super().open(*args, **kwargs)
+
+    (entry,) = artifacts.upload([replace(file, location=Location(file.location))], store).files
+    assert len(opened) == 1
+    assert kit.content(store, entry.key) == b"first"
 
 
 def test_unreadable(folder, store, tmp_path):
@@ -252,16 +269,73 @@ def test_bounded_memory(tmp_path, size_mib):
 
 
 def test_upload_that_is_lost(folder, store, kit):
-    """A store that fails half way leaves nothing, and a second attempt finishes."""
+    """Where a large file was sent and its digest not yet told, the next attempt sends nothing."""
 
     class Fails(kit.Watched):
         def copy(self, key, to, *, if_absent=False):
             raise Unavailable("no answer")
 
+    class Refuses(kit.Watched):
+        def put(self, source, key, *, if_absent=False, resume=None):
+            assert isinstance(source, bytes) or if_absent
+            return super().put(forbidden(), key, if_absent=if_absent, resume=resume)
+
+    def forbidden():
+        raise AssertionError("nothing has to be sent")
+        yield b""
+
+    files = folder(a=BIG)
     with pytest.raises(Unavailable):
-        artifacts.upload(folder(a=BIG), Fails(store))
-    assert keys(store) == []
-    assert artifacts.upload(folder(a=BIG), store).sent_bytes == len(BIG)
+        artifacts.upload(files, Fails(store))
+    assert blobs(store) == []
+    meter = kit.Meter()
+    uploaded = artifacts.upload(files, Refuses(store), progress=meter)
+    assert uploaded.sent_bytes == len(BIG)
+    assert meter.done == meter.total
+    assert kit.content(store, uploaded.files[0].key) == BIG
+    assert keys(store, "uploads/") == []
+
+
+@pytest.mark.parametrize("spoiled", [BIG[:-1], BIG[::-1]], ids=["cut", "others"])
+def test_waiting_object_is_not_believed(folder, store, kit, spoiled):
+    """What waits under the name of a file is read before it becomes a version's content."""
+
+    class Fails(kit.Watched):
+        def copy(self, key, to, *, if_absent=False):
+            raise Unavailable("no answer")
+
+    files = folder(a=BIG)
+    with pytest.raises(Unavailable):
+        artifacts.upload(files, Fails(store))
+    (waiting,) = keys(store)
+    store.put(spoiled, waiting)
+    (entry,) = artifacts.upload(files, store).files
+    assert kit.content(store, entry.key) == BIG
+    assert blobs(store) == [entry.key]
+
+
+def test_faster_neighbour(folder, store, kit):
+    """Another process that takes the waiting file to its place first does no harm."""
+
+    class Overtaken(kit.Watched):
+        def copy(self, key, to, *, if_absent=False):
+            artifacts.upload(files, self.store)
+            return super().copy(key, to, if_absent=if_absent)
+
+    files = folder(a=BIG)
+    uploaded = artifacts.upload(files, Overtaken(store))
+    assert kit.content(store, uploaded.files[0].key) == BIG
+    assert keys(store, "uploads/") == []
+
+
+def test_one_file_under_two_names(folder, store, tmp_path):
+    """Two paths of one large file, sent at once, are one object."""
+    (file,) = folder(a=BIG)
+    (tmp_path / "link").hardlink_to(file.location)
+    twin = replace(file, path="b", location=tmp_path / "link")
+    uploaded = artifacts.upload([file, twin], store)
+    assert len({entry.sha256 for entry in uploaded.files}) == len(blobs(store)) == 1
+    assert keys(store, "uploads/") == []
 
 
 def test_undeletable_upload(folder, store, kit):

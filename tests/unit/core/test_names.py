@@ -204,7 +204,7 @@ def _deep() -> list[object]:
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, -math.inf, {"a": [math.nan]}, {1, 2}, b"x", object(), {1: "a"},
+    [math.nan, math.inf, -math.inf, {"a": [math.nan]}, {1, 2}, b"x", object, {1: "a"},
      {9: 1, 10: 2}, {None: 1}, {True: 1}, [{"a": {2.5: 1}}], "\ud800", {"\udfff": 1}],
     ids=ascii,
 )  # fmt: skip

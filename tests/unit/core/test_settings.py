@@ -51,11 +51,17 @@ def kinds(settings, model, stage):
 
 
 def test_default_gates(read):
-    """Without gates of its own, a stage has those that suit its place; order is always checked."""
+    """Without gates of its own, a stage has those that suit its place; two are always there."""
     settings = read()
     assert kinds(settings, "churn", "dev") == ["stage_order"]
-    assert kinds(settings, "churn", "staging") == ["stage_order", "signature"]
-    assert kinds(settings, "churn", "prod") == ["stage_order", "signature", "lineage", "card"]
+    assert kinds(settings, "churn", "staging") == ["stage_order", "format", "signature"]
+    assert kinds(settings, "churn", "prod") == [
+        "stage_order",
+        "format",
+        "signature",
+        "lineage",
+        "card",
+    ]
 
 
 def test_own_gates(read):
@@ -65,12 +71,12 @@ def test_own_gates(read):
         '[stages.prod]\n[[stages.prod.gates]]\nkind = "metric"\nname = "auc"\n'
         '[[models.churn.gates.staging]]\nkind = "golden"\n'
     )
-    assert kinds(settings, "churn", "staging") == ["stage_order", "golden"]
-    assert kinds(settings, "other", "staging") == ["stage_order"]
-    assert kinds(settings, "churn", "prod") == ["stage_order", "metric"]
+    assert kinds(settings, "churn", "staging") == ["stage_order", "format", "golden"]
+    assert kinds(settings, "other", "staging") == ["stage_order", "format"]
+    assert kinds(settings, "churn", "prod") == ["stage_order", "format", "metric"]
     places = [place for place, _ in settings.gate_tables("churn", "staging")]
-    assert places == ["the order of stages", "models.churn.gates.staging[0]"]
-    assert settings.gate_tables("churn", "prod")[1] == (
+    assert places == ["the order of stages", "the format policy", "models.churn.gates.staging[0]"]
+    assert settings.gate_tables("churn", "prod")[2] == (
         "stages.prod.gates[0]", {"kind": "metric", "name": "auc"})  # fmt: skip
 
 
@@ -128,7 +134,7 @@ def test_json_in_a_variable(read):
         CLOUDREG_ENDPOINTS__LIVE__ENV='{"LOG_LEVEL": "debug"}',
         CLOUDREG_ENDPOINTS__LIVE__ROLLOUT='{"strategy": "canary", "steps": [5, 100]}',
     )
-    assert kinds(settings, "churn", "prod") == ["stage_order", "card"]
+    assert kinds(settings, "churn", "prod") == ["stage_order", "format", "card"]
     assert settings.endpoints["live"].env == {"LOG_LEVEL": "debug"}
     assert settings.endpoints["live"].rollout.noun().steps == (5, 100)
 
@@ -329,10 +335,11 @@ def test_find(tmp_path, monkeypatch):
     other = tmp_path / "other.toml"
     other.touch()
     monkeypatch.setenv("CLOUDREG_CONFIG", str(other))
-    assert find(inner) == other
+    assert find() == other
+    assert find(inner) == tmp_path / "a" / "cloudreg.toml"  # an argument beats a variable
     monkeypatch.setenv("CLOUDREG_CONFIG", str(tmp_path))
     with pytest.raises(ConfigError, match="CLOUDREG_CONFIG"):
-        find(inner)
+        find()
 
 
 def test_endpoint(read):

@@ -205,6 +205,7 @@ def test_gate_results():
 
 
 NOTHING = Capabilities(
+    machine_types=False,
     reasons={"accelerators": "it is a laptop", "scale_to_zero": "one stays"},
     nearest={"A10G": 'gpu = "L4" is the nearest (24 GB)'},
 )
@@ -227,6 +228,7 @@ NEEDS = {
     "scale_to_zero": scaled(min_replicas=0, max_replicas=1),
     "autoscaling": scaled(min_replicas=1, max_replicas=2),
     "max_replicas": scaled(min_replicas=3, max_replicas=3),
+    "machine_types": replace(SPEC, variants=(replace(V, resources=Resources(machine_type="m")),)),
 }
 
 

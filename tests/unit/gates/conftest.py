@@ -77,6 +77,9 @@ def check(tmp_path: Path) -> Callable[..., GateResult]:
             "holder": None,
             "root": tmp_path,
             "serve": Serving(lambda instance: instance),
+            "read": lambda file, offset, length: b"",
+            "waivers": (),
+            "today": "2026-01-01",
             **context,
         }
         result: GateResult = gate.check(GateContext(version=candidate, **context))

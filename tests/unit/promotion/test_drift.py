@@ -114,6 +114,9 @@ def test_killed_supervisor(house: Any, live: Live, eventually: Any) -> None:
     assert "supervisor is not running" in state.message
     assert [(s.number, s.ready, s.desired) for s in state.serving] == [(1, 0, 1)]
     assert "status" in {field for field, _, _ in facts(ws)}
+    assert any(
+        "primary runs is (none), the ledger says sha256:" in str(d) for d in ws.drift("churn")
+    )
     plan = ws.plan().plan
     assert [c.action.value for c in plan.changes] == ["update"]
     assert "it is degraded" in plan.changes[0].note

@@ -56,6 +56,7 @@ def test_plan_of_a_promotion(house: Any, live: Live) -> None:
         "",
         "Gates:",
         f"  pass  stage_order: {preview.plan.gates[0].reason}",
+        f"  pass  format: {preview.plan.gates[1].reason}",
         "",
         "Plan: 0 to create, 2 to change, 0 to destroy.",
     ]
@@ -337,6 +338,18 @@ def test_unsupported_gpu(house: Any, live: Live) -> None:
         assert "emulate_accelerators = true" in str(refusal.value.hint)
     assert house.kinds(ws) == [*before, "intent", "done"]
     assert ws.fold("churn").stages["prod"].number == 1
+    assert running(house) == []
+
+
+def test_unsupported_machine(house: Any, live: Live) -> None:
+    """A machine that the target cannot have is refused in the plan, and is never ignored."""
+    live("")
+    house.configure(PROD + 'machine_type = "g5.xlarge"\n')
+    ws = house.open()
+    for attempt in (ws.plan, ws.apply):
+        with pytest.raises(Unsupported, match=r"no machine 'g5\.xlarge'.* the only one") as refusal:
+            attempt()
+        assert refusal.value.hint == "leave machine_type out"
     assert running(house) == []
 
 

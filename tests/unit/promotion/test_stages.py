@@ -282,6 +282,7 @@ max_regression = 0.01
     done = next(ws.history("churn"))
     assert {g["gate"]: g["passed"] for g in done.data["gates"]} == {
         "stage_order": True,
+        "format": True,
         "metric": True,
     }
 
@@ -301,6 +302,7 @@ def test_usual_gates_of_the_last_stage(house: Any) -> None:
 
     assert {r.gate: r.passed for r in refusal.value.results} == {
         "stage_order": True,
+        "format": True,
         "signature": True,
         "lineage": False,
         "card": False,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cloudreg.manifest import Signature, TensorSpec
-from cloudreg.serving.batching import Batcher, Device, Limits
+from cloudreg.serving.batching import Batcher, Limits
 from cloudreg.serving.checks import ModelFault, SignatureCheck, Tensors
+from cloudreg.serving.device import Device
 from cloudreg.serving.http import Refusal
 from cloudreg.serving.metrics import Metrics
 from cloudreg.serving.runtimes import DeviceLost

@@ -15,13 +15,13 @@ from cloudreg.importers import SourceFile
 from cloudreg.operations import Task
 from cloudreg.provider import ObjectStore
 
-CHUNK = 2 * 1024 * 1024
+CHUNK = 1024 * 1024
 """Bytes held at a time; of a file that is being moved there are up to four."""
 
 SMALL = 8 * 1024 * 1024
 """Files up to this size are held in memory whole, so that their digest is known before they go."""
 
-RANGE = 8 * 1024 * 1024
+RANGE = 4 * 1024 * 1024
 """Bytes of an object that one request asks for, where several go at once."""
 
 PARALLEL_FILES = 8
@@ -133,7 +133,7 @@ def stored(
     Args:
         store: Where it is.
         key: Its name.
-        size: How long it should be; a longer one is not read to its end.
+        size: How long it should be; of a longer one at least a byte more is read, and noticed.
         offset: Where to begin.
         streams: How many ranges are asked for at once; a store limits each connection.
 
@@ -148,15 +148,19 @@ def stored(
 
     def fetch(start: int) -> bytes:
         # The last range is open at its end: an object that is too long must be noticed.
-        last = start + RANGE >= size
-        with store.open(key, offset=start, length=RANGE + 1 if last else RANGE) as reader:
-            return b"".join(iter(lambda: reader.read(CHUNK), b""))
+        length = RANGE + 1 if start + RANGE >= size else RANGE
+        pieces: list[bytes] = []
+        with store.open(key, offset=start, length=length) as reader:
+            while length and (piece := reader.read(length)):
+                pieces.append(piece)
+                length -= len(piece)
+        # A single piece is passed on as it is, and not copied.
+        return b"".join(pieces)
 
-    starts = iter(range(offset, size, RANGE))
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(streams, thread_name_prefix="range") as pool:
         try:
-            for start in starts:
+            for start in range(offset, size, RANGE):
                 waiting.append(pool.submit(fetch, start))
                 if len(waiting) == streams:
                     yield waiting.popleft().result()

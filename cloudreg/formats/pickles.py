@@ -12,19 +12,26 @@ import pickletools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
+
+from cloudreg.formats.ranges import BLOCK, Stream
 
 MAX_OPCODES = 2_000_000
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 """Bytes of opcodes and of compressed payload that are read; plain payload is passed over."""
+
+MAX_PROTOCOL = 7
+"""Python 3.11 reads up to 5, and refuses what is newer than itself."""
 
 MAX_PICKLES = 64
 """Pickles one behind another: torch's old format has five."""
 
+MAX_LINE = 4 * 1024 * 1024
+"""Bytes of a line that are read to find its end."""
+
 MAX_TEXT = 200
 """Longer texts are no names, and are not kept."""
 
-BLOCK = 64 * 1024
 
 _DTYPES = (
     "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
@@ -77,14 +84,14 @@ class Scan:
     exhausted: bool
 
 
-def scan(stream: BinaryIO, *, seek: bool = False) -> Scan:
+def scan(stream: Stream, *, skip: Callable[[int], None] | None = None) -> Scan:
     """Follow the opcodes of *stream*, which may hold anything.
 
     Args:
         stream: Read from where it stands, a bounded part of it.
-        seek: Whether payload can be passed over without being read.
+        skip: Passes over payload without reading it, where that is possible.
     """
-    cursor = _Cursor(stream, seek=seek)
+    cursor = _Cursor(stream, skip=skip)
     machine = _Machine(cursor)
     whole = machine.run()
     alone = whole and cursor.ended()
@@ -113,9 +120,9 @@ class _Exhausted(Exception):
 class _Cursor:
     """Bytes one behind another, a block at a time."""
 
-    def __init__(self, stream: BinaryIO, *, seek: bool) -> None:
+    def __init__(self, stream: Stream, *, skip: Callable[[int], None] | None) -> None:
         self._stream = stream
-        self._seek = seek
+        self._skip = skip
         self._block = b""
         self._at = 0
         self._read = 0
@@ -144,6 +151,8 @@ class _Cursor:
             if end >= 0:
                 self._at = end + 1
                 return kept if length <= MAX_TEXT else None
+            if length > MAX_LINE:
+                raise _Exhausted
             if not self._fill():
                 raise _Broken
 
@@ -154,9 +163,9 @@ class _Cursor:
             self._at += count
             return
         count -= rest
-        if self._seek:
+        if self._skip is not None:
             self._block, self._at = b"", 0
-            self._stream.seek(count, 1)
+            self._skip(count)
             return
         while count > 0:
             if not self._fill():
@@ -185,8 +194,14 @@ class _Global:
         self.name = name
 
 
-_Value = str | _Global | None
-"""A text that could be a name, something imported, or anything else."""
+class _Plain:
+    """A number, a list, bytes: nothing that could be called, or be a name."""
+
+
+_PLAIN = _Plain()
+
+_Value = str | _Global | _Plain | None
+"""A text that could be a name, something imported, something plain, or nobody knows what."""
 
 _SIZES: Mapping[int, int] = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
@@ -197,20 +212,6 @@ _SIZES: Mapping[int, int] = {
 _OPCODES: Mapping[int, pickletools.OpcodeInfo] = {
     ord(opcode.code): opcode for opcode in pickletools.opcodes
 }
-_TEXTS = frozenset(
-    {"STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE"}
-    | {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
-)
-_TAKES_MARK = frozenset({"LIST", "TUPLE", "DICT", "FROZENSET"})
-_ADDS_MARK = frozenset({"APPENDS", "SETITEMS", "ADDITEMS"})
-_POPS: Mapping[str, int] = {"APPEND": 1, "SETITEM": 2}
-_TUPLES: Mapping[str, int] = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "BINPERSID": 1,
-                              "READONLY_BUFFER": 1}  # fmt: skip
-_CALLS: Mapping[str, int] = {"REDUCE": 1, "NEWOBJ": 1, "NEWOBJ_EX": 2}
-"""Opcodes that call something, and how many arguments stand above it."""
-
-_GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
-_PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 
 
 class _Machine:
@@ -221,80 +222,32 @@ class _Machine:
         self._stack: list[_Value] = []
         self._below: list[list[_Value]] = []
         self._memo: dict[int, _Value] = {}
-        self._opcodes = 0
+        self._left = MAX_OPCODES
         self._binary = False
         self.imports: set[str] = set()
         self.outside: set[str] = set()
         self.calls = False
         self.exhausted = False
-        self._effects: Mapping[str, Callable[[bytes | None], None]] = {
-            "MARK": lambda _: self._mark(),
-            "POP": lambda _: self._pop() if self._stack else self._to_mark(),
-            "POP_MARK": lambda _: self._to_mark(),
-            "DUP": lambda _: self._push(self._top()),
-            "MEMOIZE": lambda _: self._remember(len(self._memo)),
-            "GLOBAL": self._global,
-            "STACK_GLOBAL": lambda _: self._stack_global(),
-            "INST": self._inst,
-            "OBJ": lambda _: self._obj(),
-            "BUILD": lambda _: self._build(),
-        }
 
     def run(self) -> bool:
         """Follow one pickle, and return whether it came to its end."""
         self._stack, self._below, self._memo = [], [], {}
         try:
-            while self._step():
-                self._opcodes += 1
-                if self._opcodes >= MAX_OPCODES:
-                    raise _Exhausted
-        except (_Broken, LookupError):
+            while self._left:
+                self._left -= 1
+                opcode = _OPCODES[self._cursor.take(1)[0]]
+                argument = self._argument(opcode)
+                if opcode.name == "STOP":
+                    self._stack.pop()
+                    return True
+                effect, count = _EFFECTS.get(opcode.name, (_Machine.replace, 0))
+                effect(self, opcode.name, argument, count)
+        except (_Broken, KeyError, IndexError):
             return False
         except _Exhausted:
-            self.exhausted = True
-            return False
-        return True
-
-    def _step(self) -> bool:
-        opcode = _OPCODES.get(self._cursor.take(1)[0])
-        if opcode is None:
-            raise _Broken
-        name = opcode.name
-        argument = self._argument(opcode)
-        if name == "STOP":
-            self._pop()
-            return False
-        effect = self._effects.get(name)
-        if effect is not None:
-            effect(argument)
-        elif name in _TEXTS:
-            self._push(_text(name, argument))
-        elif name in _GETS:
-            self._push(self._memo[_index(name, argument)])
-        elif name in _PUTS:
-            self._remember(_index(name, argument))
-        elif name in _CALLS:
-            self._call(_CALLS[name])
-        elif name in _TUPLES:
-            self._drop(_TUPLES[name])
-            self._push(None)
-        elif name in _POPS:
-            self._drop(_POPS[name])
-            self._top()
-        elif name in _TAKES_MARK:
-            self._to_mark()
-            self._push(None)
-        elif name in _ADDS_MARK:
-            self._to_mark()
-            self._top()
-        elif name.startswith("EXT"):
-            # A number that stands for a name in a table of the process that reads.
-            self._import("copyreg extension " + str(int.from_bytes(argument or b"", "little")))
-        elif name == "PROTO":
-            self._binary = True
-        elif name != "FRAME":
-            self._push(None)
-        return True
+            pass
+        self.exhausted = True
+        return False
 
     def _argument(self, opcode: pickletools.OpcodeInfo) -> bytes | None:
         """Return the opcode's argument, None where it is too long for a name."""
@@ -309,11 +262,8 @@ class _Machine:
                 return first
             second = self._cursor.line()
             return None if first is None or second is None else first + b"\n" + second
-        count = int.from_bytes(
-            self._cursor.take(_SIZES[length]),
-            "little",
-            signed=length == pickletools.TAKEN_FROM_ARGUMENT4,
-        )
+        signed = length == pickletools.TAKEN_FROM_ARGUMENT4
+        count = int.from_bytes(self._cursor.take(_SIZES[length]), "little", signed=signed)
         if not 0 <= count < 2**63:
             raise _Broken
         if count <= MAX_TEXT:
@@ -321,76 +271,174 @@ class _Machine:
         self._cursor.skip(count)
         return None
 
-    def _push(self, value: _Value) -> None:
-        self._stack.append(value)
+    # What opcodes do. Each gets its name, its argument, and how many values it takes.
 
-    def _pop(self) -> _Value:
-        return self._stack.pop()
-
-    def _top(self) -> _Value:
-        return self._stack[-1]
-
-    def _drop(self, count: int) -> None:
-        for _ in range(count):
+    def replace(self, _: str, __: bytes | None, count: int) -> None:
+        """Take *count* values and push a plain one."""
+        for _taken in range(count):
             self._stack.pop()
+        self._stack.append(_PLAIN)
 
-    def _mark(self) -> None:
+    def persistent(self, _: str, __: bytes | None, count: int) -> None:
+        """Take *count* values and push what the reader gives for them."""
+        self.replace("", None, count)
+        self._stack[-1] = None
+
+    def change(self, _: str, __: bytes | None, count: int) -> None:
+        """Take *count* values for the one below."""
+        for _taken in range(count):
+            self._stack.pop()
+        self._need()
+
+    def text(self, name: str, argument: bytes | None, _: int) -> None:
+        """Push a text."""
+        self._stack.append(_text(name, argument))
+
+    def get(self, name: str, argument: bytes | None, _: int) -> None:
+        """Push what was remembered."""
+        self._stack.append(self._memo[_index(name, argument)])
+
+    def put(self, name: str, argument: bytes | None, _: int) -> None:
+        """Remember what is on top."""
+        index = len(self._memo) if name == "MEMOIZE" else _index(name, argument)
+        self._memo[index] = self._stack[-1]
+
+    def mark(self, _: str, __: bytes | None, ___: int) -> None:
+        """Begin a row of values."""
         self._below.append(self._stack)
         self._stack = []
 
-    def _to_mark(self) -> list[_Value]:
-        items, self._stack = self._stack, self._below.pop()
-        return items
+    def unmark(self, _: str, __: bytes | None, kept: int) -> None:
+        """Take the row; push one value for it, or leave the one below."""
+        self._row()
+        if kept:
+            self._need()
+        else:
+            self._stack.append(_PLAIN)
 
-    def _remember(self, index: int) -> None:
-        self._memo[index] = self._top()
+    def pop(self, name: str, _: bytes | None, __: int) -> None:
+        """Take a value, or the row that has none."""
+        if self._stack and name == "POP":
+            self._stack.pop()
+        else:
+            self._row()
 
-    def _import(self, name: str) -> None:
-        self.imports.add(name)
-        if name not in ALLOWED:
-            self.outside.add(name)
-        self._push(_Global(name))
+    def double(self, _: str, __: bytes | None, ___: int) -> None:
+        """Push what is on top once more."""
+        self._stack.append(self._stack[-1])
 
-    def _global(self, argument: bytes | None) -> None:
+    def binary(self, _: str, argument: bytes | None, __: int) -> None:
+        """Learn that this is no text."""
+        if not argument or argument[0] > MAX_PROTOCOL:
+            raise _Broken
+        self._binary = True
+
+    def nothing(self, _: str, __: bytes | None, ___: int) -> None:
+        """Do nothing."""
+
+    def find(self, _: str, argument: bytes | None, __: int) -> None:
+        """Import what two lines name."""
         if argument is None:
             self._import("a name that is too long to be shown")
             return
-        module, _, name = argument.decode("utf-8", "replace").partition("\n")
+        module, ___, name = argument.decode("utf-8", "replace").partition("\n")
         if not (self._binary or (_NAME.fullmatch(module) and _NAME.fullmatch(name))):
             # A line of text that begins with a c, and no name of a module.
             raise _Broken
         self._import(f"{module}.{name}")
 
-    def _stack_global(self) -> None:
-        name, module = self._pop(), self._pop()
+    def find_on_stack(self, _: str, __: bytes | None, ___: int) -> None:
+        """Import what two values name."""
+        name, module = self._stack.pop(), self._stack.pop()
+        if isinstance(name, _Plain | _Global) or isinstance(module, _Plain | _Global):
+            raise _Broken
         known = isinstance(name, str) and isinstance(module, str)
         self._import(f"{module}.{name}" if known else "a name that is only known when it runs")
 
-    def _inst(self, argument: bytes | None) -> None:
-        self._to_mark()
-        self._global(argument)
-        self._call(0)
+    def extension(self, _: str, argument: bytes | None, __: int) -> None:
+        """Import what a number stands for in a table of the process that reads."""
+        name = f"copyreg extension {int.from_bytes(argument or b'', 'little')}"
+        # No import yet: in most processes the table is empty, and this is the end.
+        self.outside.add(name)
+        self._stack.append(_Global(name))
 
-    def _obj(self) -> None:
-        items = self._to_mark()
-        self._push(items[0])
-        self._call(0)
-
-    def _call(self, arguments: int) -> None:
-        self._drop(arguments)
-        called = self._pop()
+    def call(self, _: str, __: bytes | None, count: int) -> None:
+        """Call what stands below *count* arguments."""
+        for _taken in range(count):
+            self._stack.pop()
+        called = self._stack.pop()
+        if isinstance(called, str | _Plain):
+            raise _Broken
         self.calls = True
         if not isinstance(called, _Global):
             self.outside.add("a call of something that is only known when it runs")
-        self._push(None)
+        self._stack.append(None)
 
-    def _build(self) -> None:
-        self._pop()
-        changed = self._top()
+    def call_row(self, name: str, argument: bytes | None, _: int) -> None:
+        """Call the first of a row, or what two lines name, with the row."""
+        row = self._row()
+        if name == "INST":
+            self.find(name, argument, 0)
+        else:
+            self._stack.append(row[0])
+        self.call(name, argument, 0)
+
+    def build(self, _: str, __: bytes | None, ___: int) -> None:
+        """Set the state of what is on top."""
+        self._stack.pop()
+        changed = self._stack[-1]
         if isinstance(changed, _Global):
             # Not an object's state is set here, but an attribute of a class or module.
             self.calls = True
             self.outside.add(f"a change of {changed.name} itself")
+
+    def _need(self) -> None:
+        if not self._stack:
+            raise _Broken
+
+    def _row(self) -> list[_Value]:
+        row, self._stack = self._stack, self._below.pop()
+        return row
+
+    def _import(self, name: str) -> None:
+        self.imports.add(name)
+        if name not in ALLOWED:
+            self.outside.add(name)
+        self._stack.append(_Global(name))
+
+
+_EFFECTS: Mapping[str, tuple[Callable[[_Machine, str, bytes | None, int], None], int]] = {
+    name: (effect, count)
+    for effect, count, names in (
+        (_Machine.binary, 0, "PROTO"),
+        (_Machine.nothing, 0, "FRAME"),
+        (_Machine.text, 0, "STRING BINSTRING SHORT_BINSTRING UNICODE"),
+        (_Machine.text, 0, "SHORT_BINUNICODE BINUNICODE BINUNICODE8"),
+        (_Machine.get, 0, "GET BINGET LONG_BINGET"),
+        (_Machine.put, 0, "PUT BINPUT LONG_BINPUT MEMOIZE"),
+        (_Machine.mark, 0, "MARK"),
+        (_Machine.pop, 0, "POP POP_MARK"),
+        (_Machine.double, 0, "DUP"),
+        (_Machine.unmark, 0, "LIST TUPLE DICT FROZENSET"),
+        (_Machine.unmark, 1, "APPENDS SETITEMS ADDITEMS"),
+        (_Machine.change, 1, "APPEND"),
+        (_Machine.change, 2, "SETITEM"),
+        (_Machine.replace, 1, "TUPLE1 READONLY_BUFFER"),
+        (_Machine.replace, 2, "TUPLE2"),
+        (_Machine.replace, 3, "TUPLE3"),
+        (_Machine.persistent, 0, "PERSID"),
+        (_Machine.persistent, 1, "BINPERSID"),
+        (_Machine.find, 0, "GLOBAL"),
+        (_Machine.find_on_stack, 0, "STACK_GLOBAL"),
+        (_Machine.extension, 0, "EXT1 EXT2 EXT4"),
+        (_Machine.call, 1, "REDUCE NEWOBJ"),
+        (_Machine.call, 2, "NEWOBJ_EX"),
+        (_Machine.call_row, 0, "INST OBJ"),
+        (_Machine.build, 0, "BUILD"),
+    )
+    for name in names.split()
+}
+"""What an opcode does, and how many values it takes; all others push something plain."""
 
 
 def _text(name: str, argument: bytes | None) -> _Value:
