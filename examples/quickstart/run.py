@@ -1,7 +1,8 @@
 """The main job, offline: train, register, promote, deploy, roll out, refuse, roll back.
 
-$ python examples/quickstart/run.py            # what `make demo` runs
-$ python examples/quickstart/run.py --keep     # leaves the endpoints running
+$ python examples/quickstart/run.py                      # what `make demo` runs
+$ python examples/quickstart/run.py --keep               # leaves the endpoints running
+$ python examples/quickstart/run.py --target sagemaker   # the same on an emulated AWS
 
 Everything after the training is what one would type: each command is shown before it runs.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,29 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CODE = ("digits.py", "train.py", "cloudreg.toml")
+
+CLOUDREG = (sys.executable, "-m", "cloudreg")
+
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/cloudreg-serving:1-cu124"
+
+SAGEMAKER = f"""home = "aws"
+
+[targets.aws]
+provider = "sagemaker"
+region = "us-east-1"
+bucket = "quickstart-models"
+role = "arn:aws:iam::123456789012:role/model-servers"
+image = "{IMAGE}"
+
+"""
+"""What stands in ``cloudreg.toml`` in place of the local target."""
+
+Ask = Callable[[bytes], tuple[bytes, str]]
 
 TOLERANCE = 1e-5
 """Largest difference allowed between an endpoint's scores and torch's own.
@@ -35,8 +56,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".demo")
     parser.add_argument("--keep", action="store_true", help="leave the endpoints running")
+    parser.add_argument("--target", choices=["local", "sagemaker"], default="local")
     options = parser.parse_args()
-    demo = Demo(options.folder.resolve())
+    if options.target == "sagemaker" and "AWS_ENDPOINT_URL" not in os.environ:
+        # Once more, inside an emulated AWS in which a second takes a twentieth of one.
+        server = f"{IMAGE}={sys.executable} -P -m cloudreg.serving"
+        inside = ["emulate", "--scale", "0.05", "--image", server, "--", sys.executable, *sys.argv]
+        return subprocess.call([*CLOUDREG, *inside])
+    demo = Demo(options.folder.resolve(), target=options.target)
     began = time.monotonic()
     demo.prepare()
     try:
@@ -55,8 +82,9 @@ def main() -> int:
 class Demo:
     """A user's project in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, target: str) -> None:
         self.folder = folder
+        self.target = target
 
     def prepare(self) -> None:
         """Make the project: code and configuration under version control, and the data."""
@@ -67,11 +95,23 @@ class Demo:
         self.folder.mkdir(parents=True)
         for name in CODE:
             shutil.copy(HERE / name, self.folder)
+        if self.target == "sagemaker":
+            self.move_to_sagemaker()
         (self.folder / ".gitignore").write_text(".cloudreg/\nbuild/\ndata/\n__pycache__/\n")
         me = ("-c", "user.name=quickstart", "-c", "user.email=quickstart@example.com")
         for command in (("init", "-q"), ("add", "."), (*me, "commit", "-qm", "Digits")):
             subprocess.run(("git", *command), cwd=self.folder, check=True)
         self.python("train.py", "--data", "data")
+
+    def move_to_sagemaker(self) -> None:
+        """Let the same project live on SageMaker: another target, another GPU, and a bucket."""
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="quickstart-models")
+        path = self.folder / "cloudreg.toml"
+        text = path.read_text()
+        local = text[text.index("home =") : text.index("# Stages")]
+        path.write_text(text.replace(local, SAGEMAKER).replace('gpu = "L4"', 'gpu = "A10G"'))
 
     def first_version(self) -> None:
         """Train, register, promote to production, deploy, predict."""
@@ -95,7 +135,7 @@ class Demo:
         self.cloudreg("compare", "digits:1", "digits:2")
         self.cloudreg("promote", "digits:2", "--to", "staging")
         self.cloudreg("promote", "digits@staging", "--to", "prod", "--dry-run", code=2)
-        with Load(self.url("digits-prod"), self.instances()) as load:
+        with Load(self.asking("digits-prod"), self.instances()) as load:
             self.cloudreg("promote", "digits@staging", "--to", "prod")
         print(f"   requests during the rollout: {load}")
         if load.failed:
@@ -152,7 +192,7 @@ class Demo:
             check=True,
         )
         body = json.dumps({"instances": images}).encode()
-        answer = json.loads(ask(self.url("digits-prod"), body)[0])["predictions"]
+        answer = json.loads(self.asking("digits-prod")(body)[0])["predictions"]
         wanted = json.loads(own.stdout)
         worst = max(
             abs(a - b)
@@ -167,6 +207,32 @@ class Demo:
         """Return the golden images."""
         lines = (self.folder / "data" / "golden.jsonl").read_text().splitlines()
         return [json.loads(line)["instance"] for line in lines]
+
+    def asking(self, endpoint: str) -> Ask:
+        """Return how somebody who knows nothing of cloudreg asks the endpoint.
+
+        It returns the answer, and the name of the variant that gave it.
+        """
+        if self.target == "sagemaker":
+            import boto3
+
+            runtime = boto3.client("sagemaker-runtime")
+
+            def invoke(body: bytes) -> tuple[bytes, str]:
+                answer = runtime.invoke_endpoint(
+                    EndpointName=endpoint, ContentType="application/json", Body=body
+                )
+                return answer["Body"].read(), answer["InvokedProductionVariant"]
+
+            return invoke
+        url = self.url(endpoint)
+
+        def post(body: bytes) -> tuple[bytes, str]:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.read(), answer.headers.get("X-Cloudreg-Variant", "?")
+
+        return post
 
     def url(self, endpoint: str) -> str:
         """Return where requests go."""
@@ -204,16 +270,13 @@ class Demo:
         print(f"\n== {text}", flush=True)
 
 
-CLOUDREG = (sys.executable, "-m", "cloudreg")
-
-
 class Load:
     """One request after another from two threads, for as long as the block lasts."""
 
-    def __init__(self, url: str, images: list[list[float]]) -> None:
+    def __init__(self, ask: Ask, images: list[list[float]]) -> None:
         self.failed = 0
         self.answers: Counter[str] = Counter()
-        self._url = url
+        self._ask = ask
         self._bodies = [json.dumps({"instances": [image]}).encode() for image in images]
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(2)]
@@ -237,18 +300,11 @@ class Load:
             if self._over.wait(0.01):
                 return
             try:
-                _, variant = ask(self._url, self._bodies[turn % len(self._bodies)])
+                _, variant = self._ask(self._bodies[turn % len(self._bodies)])
                 self.answers[variant] += 1
-            except OSError as error:
+            except Exception as error:  # whatever a client raises is a lost request
                 print(f"   lost: {error}")
                 self.failed += 1
-
-
-def ask(url: str, body: bytes) -> tuple[bytes, str]:
-    """Return the answer to one request, and the variant that gave it."""
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return answer.read(), answer.headers.get("X-Cloudreg-Variant", "?")
 
 
 if __name__ == "__main__":

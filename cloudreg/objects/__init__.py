@@ -1,0 +1,16 @@
+"""Bytes by key on any store that obstore speaks to: S3, GCS, and memory for tests.
+
+=============  ============================================================================
+`store`        the contract of `cloudreg.provider.ObjectStore` over an obstore store
+`staging`      large objects and copies, with what every obstore store can do
+`reading`      ranges in order, some of them asked for ahead
+`keys`         what is a key, and what it is called in the store
+`failures`     from obstore's errors to ours
+=============  ============================================================================
+"""
+
+from cloudreg.objects.keys import check_key
+from cloudreg.objects.staging import Staging
+from cloudreg.objects.store import WHOLE, Large, ObstoreObjects
+
+__all__ = ["WHOLE", "Large", "ObstoreObjects", "Staging", "check_key"]

@@ -1,0 +1,104 @@
+"""Backends of ours in the place of moto's, in moto's own way.
+
+moto keeps one `BackendDict` for each service, which makes a backend the first time one is asked
+for, and finds the URLs beside that backend's class. So a service is replaced by one assignment,
+and no function is patched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from moto.core.base_backend import BackendDict
+
+__all__ = ["SERVICES", "installed"]
+
+
+def _s3() -> tuple[BackendDict[Any], type]:
+    from moto.s3.models import s3_backends
+
+    from cloudreg_emulator.aws.s3.models import StrictS3Backend
+
+    return s3_backends, StrictS3Backend
+
+
+def _iam() -> tuple[BackendDict[Any], type]:
+    from moto.iam.models import iam_backends
+
+    from cloudreg_emulator.aws.iam.models import StrictIamBackend
+
+    return iam_backends, StrictIamBackend
+
+
+def _runtime() -> tuple[BackendDict[Any], type]:
+    from moto.sagemakerruntime.models import sagemakerruntime_backends
+
+    from cloudreg_emulator.aws.runtime.models import RuntimeBackend
+
+    return sagemakerruntime_backends, RuntimeBackend
+
+
+def _sagemaker() -> tuple[BackendDict[Any], type]:
+    from moto.sagemaker.models import sagemaker_backends
+
+    from cloudreg_emulator.aws.sagemaker.models import SageMakerBackend
+
+    return sagemaker_backends, SageMakerBackend
+
+
+def _cloudwatch() -> tuple[BackendDict[Any], type]:
+    from moto.cloudwatch.models import cloudwatch_backends
+
+    from cloudreg_emulator.aws.cloudwatch.models import MeteredCloudWatchBackend
+
+    return cloudwatch_backends, MeteredCloudWatchBackend
+
+
+def _autoscaling() -> tuple[BackendDict[Any], type]:
+    from moto.applicationautoscaling.models import applicationautoscaling_backends
+
+    from cloudreg_emulator.aws.autoscaling.models import ScalingBackend
+
+    return applicationautoscaling_backends, ScalingBackend
+
+
+SERVICES = {
+    "applicationautoscaling": _autoscaling,
+    "cloudwatch": _cloudwatch,
+    "iam": _iam,
+    "s3": _s3,
+    "sagemaker": _sagemaker,
+    "sagemakerruntime": _runtime,
+}
+"""What is replaced, by moto's name of the service."""
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Answer with our backends for as long as the block lasts, and with moto's again after it."""
+    with ExitStack() as stack:
+        for replacement in SERVICES.values():
+            backends, ours = replacement()
+            stack.enter_context(_replaced(backends, ours))
+        yield
+
+
+@contextmanager
+def _replaced(backends: BackendDict[Any], ours: type) -> Iterator[None]:
+    before = backends.backend
+    # What exists already was made by the other class, and S3 keeps the names of all its buckets.
+    _empty(backends)
+    backends.backend = ours
+    try:
+        yield
+    finally:
+        _empty(backends)
+        backends.backend = before
+
+
+def _empty(backends: BackendDict[Any]) -> None:
+    for account in backends.values():
+        account.reset()
+    backends.clear()

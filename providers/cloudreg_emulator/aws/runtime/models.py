@@ -1,0 +1,331 @@
+"""The backend: an invocation finds its instance, and its traces are written."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from moto.core.exceptions import ServiceException
+from moto.sagemakerruntime.models import SageMakerRuntimeBackend
+
+from cloudreg_emulator.aws import world
+from cloudreg_emulator.aws.runtime import errors, events, logs
+from cloudreg_emulator.aws.runtime.asynchronous import Queue, Ticket
+from cloudreg_emulator.aws.runtime.capture import Capture, Exchange
+from cloudreg_emulator.aws.runtime.control import Route, control
+from cloudreg_emulator.aws.runtime.invocation import Invocation
+from cloudreg_emulator.aws.runtime.metrics import Measured, Meter
+from cloudreg_emulator.aws.runtime.objects import NoObject
+from cloudreg_emulator.aws.runtime.routing import Wheel
+from cloudreg_emulator.fleet import Answer, Broken, FleetError, Group, NoInstance, TimedOut
+
+T = TypeVar("T")
+
+NO_COMPONENT = (
+    "Inference Component Name header is required for endpoints to which you plan to deploy "
+    "inference components. Please include Inference Component Name header or consider using "
+    "SageMaker models."
+)
+"""Source: https://github.com/aws-samples/amazon-kendra-langchain-extensions/issues/64"""
+
+NO_CAPACITY = (
+    "Inference Component has no capacity to process this request. ApplicationAutoScaling may be "
+    "in-progress (if configured) or try to increase the capacity by invoking "
+    "UpdateInferenceComponentRuntimeConfig API."
+)
+"""Documented in endpoint-auto-scaling-zero-instances.html of the developer guide; unquoted."""
+
+SERVERLESS_BYTES = 4 * 2**20
+"""Source: https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html"""
+
+STREAM_S = 480.0
+"""Real seconds that a stream may take: eight minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a caller gets.
+
+    Attributes:
+        variant: That answered.
+        answer: Of the container.
+    """
+
+    variant: str
+    answer: Answer
+
+
+class RuntimeBackend(SageMakerRuntimeBackend):
+    """SageMaker's runtime in one account and region. Thread-safe."""
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        """Begin with no traffic."""
+        super().__init__(region_name, account_id)
+        # A high-resolution metric has a value every ten emulated seconds.
+        width_s = min(1.0, 10 * _scale())
+        self.meter = Meter(account_id, region_name, width_s=width_s)
+        self.capture = Capture(account_id, self.partition)
+        self.wheels: defaultdict[tuple[str | None, ...], Wheel] = defaultdict(Wheel)
+        self.shadows = ThreadPoolExecutor(max_workers=8, thread_name_prefix="shadow")
+        self.queue = Queue(account_id, self.partition, self._work)
+
+    def reset(self) -> None:
+        """Forget everything; what is queued is not worked on."""
+        self.queue.close()
+        self.shadows.shutdown(wait=False, cancel_futures=True)
+        super().reset()
+
+    def invoke(self, asked: Invocation) -> Answered:
+        """Return the answer of one instance.
+
+        Raises:
+            Refused: In the service's words.
+        """
+        endpoint = asked.endpoint
+        self._routes(asked)
+        if control(self.account_id, self.region_name).async_inference(endpoint):
+            # https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference.html; unquoted.
+            raise errors.invalid(
+                f"Endpoint {endpoint} of account {self.account_id} is an asynchronous endpoint: "
+                "InvokeEndpointAsync is the operation for it."
+            )
+        return self._answered(asked, timeout_s=world.current().invoke_timeout_s)
+
+    def stream(self, asked: Invocation) -> tuple[str, dict[str, str], Iterator[bytes]]:
+        """Return variant and headers, and the event stream of one instance's answer.
+
+        Raises:
+            Refused: In the service's words, before the stream begins.
+        """
+        timeout_s = world.current().invoke_timeout_s
+        route, (status, headers, pieces), began = self._send(
+            asked, lambda group: group.stream(asked.body, asked.headers, timeout_s=timeout_s)
+        )
+        if status >= 300:
+            body = b"".join(pieces)
+            self._count(asked, route, status, time.monotonic() - began, began)
+            raise self._model_error(asked.endpoint, status, body)
+        return route.variant, dict(headers), self._framed(asked, route, status, pieces, began)
+
+    def submit(self, asked: Invocation) -> Ticket:
+        """Queue an asynchronous invocation, and say where its answer will be.
+
+        Raises:
+            Refused: In the service's words.
+        """
+        self._routes(asked)
+        config = control(self.account_id, self.region_name).async_inference(asked.endpoint)
+        if not config:
+            # https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference.html; unquoted.
+            raise errors.invalid(
+                f"Endpoint {asked.endpoint} of account {self.account_id} is not an asynchronous "
+                "endpoint."
+            )
+        return self.queue.submit(asked, config)
+
+    def _work(self, asked: Invocation, timeout_s: float, closed: threading.Event) -> Answer:
+        """Answer a queued invocation; waits for an instance where there is none."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                left = max(0.1, deadline - time.monotonic())
+                return self._answered(asked, timeout_s=left, limited=False).answer
+            except errors.Refused as error:
+                waiting = error.code == "ServiceUnavailable" and time.monotonic() < deadline
+                if not waiting or closed.wait(0.05):
+                    raise
+
+    def _answered(self, asked: Invocation, *, timeout_s: float, limited: bool = True) -> Answered:
+        route, answer, began = self._send(
+            asked,
+            lambda group: group.invoke(asked.body, asked.headers, timeout_s=timeout_s),
+            limited=limited,
+        )
+        self._count(asked, route, answer.status, answer.latency_s, began)
+        if answer.status >= 300:
+            raise self._model_error(asked.endpoint, answer.status, answer.body)
+        self._capture(asked, route, answer)
+        return Answered(variant=route.variant, answer=answer)
+
+    def _send(
+        self, asked: Invocation, send: Callable[[Group], T], *, limited: bool = True
+    ) -> tuple[Route, T, float]:
+        """Send a request to the route whose turn it is; return both, and when it began."""
+        tried = False
+        while True:
+            routes = self._routes(asked)
+            route = self._route(asked, routes)
+            if limited:
+                self._check_size(asked, route)
+            began = time.monotonic()
+            try:
+                sent = send(route.group)
+            except FleetError as error:
+                # Where nothing was sent, a deployment may have taken the group away just now.
+                if tried or not isinstance(error, NoInstance):
+                    raise self._failed(asked, route, error, began) from error
+                tried = True
+            else:
+                self._copy(asked, routes)
+                return route, sent, began
+
+    def _routes(self, asked: Invocation) -> list[Route]:
+        """Return where this request may go, shadows included."""
+        endpoint = asked.endpoint
+        plane = control(self.account_id, self.region_name)
+        component = asked.parameters.get("InferenceComponentName")
+        try:
+            routes = list(plane.routes(endpoint, components=component is not None))
+            if component is None and not routes and plane.hosts_components(endpoint):
+                raise errors.invalid(NO_COMPONENT)
+        except ServiceException as error:
+            raise errors.not_found(endpoint, self.account_id) from error
+        if component is not None:
+            routes = [route for route in routes if route.component == component]
+            if not routes:
+                # Unquoted.
+                raise errors.invalid(
+                    f"Inference Component {component} of endpoint {endpoint} not found."
+                )
+            if not any(route.group.desired for route in routes):
+                self.meter.no_capacity(component)
+                raise errors.invalid(NO_CAPACITY)
+        if not routes:
+            raise errors.not_found(endpoint, self.account_id)
+        return routes
+
+    def _route(self, asked: Invocation, routes: list[Route]) -> Route:
+        """Return the route whose turn it is among those that the caller allows."""
+        routes = [route for route in routes if not route.shadow]
+        variant = asked.parameters.get("TargetVariant")
+        wheel = (asked.endpoint, variant, asked.parameters.get("InferenceComponentName"))
+        if variant is not None:
+            routes = [route for route in routes if route.variant == variant]
+            if not routes:
+                # Unquoted.
+                raise errors.invalid(f"Variant {variant} not found for endpoint {asked.endpoint}.")
+        return self.wheels[wheel].next(routes)
+
+    def _copy(self, asked: Invocation, routes: list[Route]) -> None:
+        """Send a copy to shadow variants; whatever they answer is dropped."""
+        for route in routes:
+            if route.shadow:
+                self.shadows.submit(self._shadow, asked, route, world.current().invoke_timeout_s)
+
+    def _shadow(self, asked: Invocation, route: Route, timeout_s: float) -> None:
+        began = time.monotonic()
+        status = 0
+        with suppress(FleetError):
+            status = route.group.invoke(asked.body, asked.headers, timeout_s=timeout_s).status
+        self._count(asked, route, status, time.monotonic() - began, began)
+
+    def _check_size(self, asked: Invocation, route: Route) -> None:
+        limit = world.current().max_payload_bytes
+        if len(asked.body) > limit:
+            raise errors.too_large(limit)
+        plane = control(self.account_id, self.region_name)
+        if len(asked.body) > SERVERLESS_BYTES and plane.is_serverless(
+            asked.endpoint, route.variant
+        ):
+            # https://github.com/aws/sagemaker-python-sdk/issues/4271
+            raise errors.invalid(f"Request {uuid.uuid4()} has oversize body.")
+
+    def _failed(
+        self, asked: Invocation, route: Route, error: FleetError, began: float
+    ) -> errors.Refused:
+        if isinstance(error, NoInstance):
+            return errors.unavailable(
+                f"No instance of endpoint {asked.endpoint} is ready to answer."
+            )
+        self._count(asked, route, 0, time.monotonic() - began, began)
+        said = errors.TIMED_OUT if isinstance(error, TimedOut) else f"Connection lost: {error}"
+        return self._model_error(asked.endpoint, 0, said.encode())
+
+    def _model_error(self, endpoint: str, status: int, body: bytes) -> errors.Refused:
+        return errors.model_error(
+            status,
+            body.decode(errors="replace"),
+            endpoint=endpoint,
+            region=self.region_name,
+            account=self.account_id,
+            log_group=logs.group_arn(
+                self.region_name, self.account_id, endpoint, partition=self.partition
+            ),
+        )
+
+    def _count(
+        self, asked: Invocation, route: Route, status: int, model_s: float, began: float
+    ) -> None:
+        measured = Measured(
+            status=status,
+            model_s=model_s,
+            overhead_s=max(0.0, time.monotonic() - began - model_s),
+            instances=route.group.ready,
+            # This one has left already.
+            concurrent=route.group.inflight + 1,
+        )
+        self.meter.count(asked.endpoint, route.variant, measured, component=route.component)
+
+    def _capture(self, asked: Invocation, route: Route, answer: Answer) -> None:
+        config = control(self.account_id, self.region_name).data_capture(asked.endpoint)
+        if not config:
+            return
+        exchange = Exchange(
+            endpoint=asked.endpoint,
+            variant=route.variant,
+            inference_id=asked.parameters.get("InferenceId"),
+            custom_attributes=asked.parameters.get("CustomAttributes"),
+            input=asked.body,
+            input_type=asked.parameters.get("ContentType", "application/octet-stream"),
+            output=answer.body,
+            output_type=answer.headers.get("content-type", "application/octet-stream"),
+        )
+        try:
+            self.capture.keep(config, exchange)
+        except NoObject as error:
+            # Capture never makes an invocation fail; the log is where its trouble is seen.
+            logs.write(route.group.launch, "data-log", f"data capture: {error}")
+
+    def _framed(
+        self, asked: Invocation, route: Route, status: int, pieces: Iterator[bytes], began: float
+    ) -> Iterator[bytes]:
+        """Yield a container's pieces as events, and say so where they break off."""
+        try:
+            for piece in _limited(pieces, began + STREAM_S):
+                yield events.payload(piece)
+        except TimedOut:
+            status = 0
+            yield events.model_stream_error("ModelInvocationTimeExceeded", errors.TIMED_OUT)
+        except Broken as error:
+            status = 0
+            yield events.model_stream_error(
+                "StreamBroken", f"The connection to the container was lost: {error}"
+            )
+        finally:
+            # A caller that leaves must free the instance.
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+            self._count(asked, route, status, time.monotonic() - began, began)
+
+
+def _limited(pieces: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        if time.monotonic() > deadline:
+            raise TimedOut
+
+
+def _scale() -> float:
+    try:
+        # moto makes a backend to look at its URLs, too: then nobody emulates anything.
+        return max(world.current().scale, 1e-3)
+    except world.NoWorld:
+        return 1.0

@@ -1,0 +1,42 @@
+"""Amazon SageMaker: its Model Registry, its endpoints, and S3 for the bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.capabilities import Capabilities
+from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
+
+if TYPE_CHECKING:
+    # pydantic is slow to import, and only an opened target needs it.
+    from pydantic import BaseModel
+
+__all__ = ["PLUGIN"]
+
+
+def _settings() -> type[BaseModel]:
+    from cloudreg_sagemaker.settings import SageMakerSettings
+
+    return SageMakerSettings
+
+
+def _open(settings: Any, context: ProviderContext) -> Provider:
+    from cloudreg_sagemaker.provider import SageMakerProvider
+
+    return SageMakerProvider(settings, context)
+
+
+def _capabilities() -> Capabilities:
+    from cloudreg_sagemaker.abilities import capabilities
+
+    return capabilities()
+
+
+PLUGIN = ProviderPlugin(
+    name="sagemaker",
+    summary="Amazon SageMaker: Model Registry, endpoints, S3",
+    settings=_settings,
+    open=_open,
+    capabilities=_capabilities,
+    extra="sagemaker",
+)

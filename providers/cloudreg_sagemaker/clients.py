@@ -1,0 +1,113 @@
+"""boto3's clients: made when they are first needed, once for each provider.
+
+Credentials come from AWS's own chain, and so does whatever the environment says of endpoints.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cloudreg_sagemaker import checks
+
+if TYPE_CHECKING:
+    from cloudreg_sagemaker.settings import SageMakerSettings
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 60
+ATTEMPTS = 5
+"""The SDK repeats what was throttled or got no answer; nothing above it does."""
+
+POOL = 64
+MAX_RUNTIMES = 8
+"""Clients for different patience with predictions."""
+
+CHECKED = frozenset({"sagemaker", "application-autoscaling"})
+"""Services whose requests are checked by botocore's own description before they are sent."""
+
+
+class Clients:
+    """The clients of one target."""
+
+    def __init__(self, settings: SageMakerSettings) -> None:
+        """Begin without any: nothing is read and nothing is sent."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._made: dict[str, Any] = {}
+        self._runtimes: OrderedDict[float, Any] = OrderedDict()
+        self._listeners: list[Callable[[str, str], None]] = []
+
+    def __getitem__(self, service: str) -> Any:
+        """Return the client of a service, by boto3's name of it."""
+        with self._lock:
+            client = self._made.get(service)
+            if client is None:
+                client = self._make(
+                    service,
+                    read_timeout=READ_TIMEOUT_S,
+                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                )
+                self._made[service] = client
+            return client
+
+    def runtime(self, timeout_s: float) -> Any:
+        """Return the client that predicts, with that patience; it never asks twice."""
+        with self._lock:
+            client = self._runtimes.pop(timeout_s, None)
+            if client is None:
+                client = self._make(
+                    "sagemaker-runtime",
+                    read_timeout=timeout_s,
+                    retries={"mode": "standard", "total_max_attempts": 1},
+                )
+            self._runtimes[timeout_s] = client
+            while len(self._runtimes) > MAX_RUNTIMES:
+                self._runtimes.popitem(last=False)
+            return client
+
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Tell *listener* signing name and operation of every call, also of clients to come."""
+        with self._lock:
+            self._listeners.append(listener)
+            for client in [*self._made.values(), *self._runtimes.values()]:
+                _tell(client, listener)
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for client in [*self._made.values(), *self._runtimes.values()]:
+                client.close()
+            self._made.clear()
+            self._runtimes.clear()
+
+    def _make(self, service: str, **options: Any) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        if self._session is None:
+            self._session = boto3.session.Session(region_name=self._settings.region)
+        client = self._session.client(
+            service,
+            endpoint_url=self._settings.endpoint_url,
+            config=Config(
+                connect_timeout=CONNECT_TIMEOUT_S,
+                max_pool_connections=POOL,
+                user_agent_extra="cloudreg",
+                **options,
+            ),
+        )
+        if service in CHECKED:
+            checks.watch(client)
+        for listener in self._listeners:
+            _tell(client, listener)
+        return client
+
+
+def _tell(client: Any, listener: Callable[[str, str], None]) -> None:
+    def heard(model: Any, **_: object) -> None:
+        listener(model.service_model.signing_name, model.name)
+
+    client.meta.events.register("before-call.*.*", heard)

@@ -1,0 +1,182 @@
+"""SageMaker's endpoints, configurations and models: one call a verb, each may be called twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.errors import AlreadyExists, ConfigError, NotFound
+from cloudreg_sagemaker import checks, packages
+from cloudreg_sagemaker.errors import translated
+
+if TYPE_CHECKING:
+    from cloudreg_sagemaker.clients import Clients
+    from cloudreg_sagemaker.requests import Requests
+
+
+class Hosting:
+    """What the operations of endpoints are made of."""
+
+    def __init__(self, clients: Clients, *, target: str) -> None:
+        """Use boto3's clients; nothing is sent."""
+        self._clients = clients
+        self._target = target
+
+    def look(self, name: str) -> dict[str, Any] | None:
+        """Return DescribeEndpoint; None where there is none."""
+        try:
+            with self._translated(name):
+                return dict(self._client.describe_endpoint(EndpointName=name))
+        except NotFound:
+            return None
+
+    def digests(self, seen: Mapping[str, Any]) -> dict[str, str]:
+        """Return what each variant runs: the digest that its containers are given.
+
+        A variant whose containers have another image than its model says has none.
+        """
+        name = seen["EndpointName"]
+        deployed = {
+            variant["VariantName"]: {
+                image.get("SpecifiedImage") for image in variant.get("DeployedImages", ())
+            }
+            for variant in seen.get("ProductionVariants", ())
+        }
+        found: dict[str, str] = {}
+        for variant, model in self._models(name, seen["EndpointConfigName"]).items():
+            with suppress(NotFound), self._translated(name):
+                container = self._client.describe_model(ModelName=model)["PrimaryContainer"]
+                images = deployed.get(variant) or {container["Image"]}
+                if container["Image"] in images:
+                    found[variant] = container.get("Environment", {}).get("CLOUDREG_DIGEST", "")
+        return found
+
+    def instance_types(self, seen: Mapping[str, Any]) -> dict[str, str]:
+        """Return the instance type of each variant that is there."""
+        variants = self._variants(seen["EndpointName"], seen.get("EndpointConfigName", ""))
+        return {variant["VariantName"]: variant.get("InstanceType", "") for variant in variants}
+
+    def prepare(self, requests: Requests) -> None:
+        """Make models and configuration.
+
+        Their names are digests of what they are: those that exist are equal.
+        """
+        name = requests.spec.name
+        for model in requests.models:
+            self._once(name, partial(self._client.create_model, **model))
+        self._once(name, partial(self._client.create_endpoint_config, **requests.config))
+
+    def check(self, requests: Requests) -> None:
+        """Refuse what SageMaker would refuse for one of its fields, before anything is sent."""
+        for model in requests.models:
+            checks.check_request("sagemaker", "CreateModel", model)
+        checks.check_request("sagemaker", "CreateEndpointConfig", requests.config)
+        checks.check_request("sagemaker", "CreateEndpoint", requests.endpoint)
+
+    def start(self, requests: Requests) -> None:
+        """Ask for the endpoint.
+
+        Raises:
+            AlreadyExists: Somebody was first.
+        """
+        with self._translated(requests.spec.name):
+            self._client.create_endpoint(**requests.endpoint)
+
+    def change(self, request: Mapping[str, Any]) -> None:
+        """Send UpdateEndpoint."""
+        with self._translated(request["EndpointName"]):
+            self._client.update_endpoint(**request)
+
+    def set_capacities(self, name: str, wanted: list[dict[str, Any]]) -> None:
+        """Send UpdateEndpointWeightsAndCapacities."""
+        with self._translated(name):
+            self._client.update_endpoint_weights_and_capacities(
+                EndpointName=name, DesiredWeightsAndCapacities=wanted
+            )
+
+    def remove(self, name: str) -> None:
+        """Send DeleteEndpoint; absent is fine."""
+        with suppress(NotFound), self._translated(name):
+            self._client.delete_endpoint(EndpointName=name)
+
+    def is_ours(self, seen: Mapping[str, Any]) -> bool:
+        """Whether cloudreg made the endpoint: its tag tells."""
+        with self._translated(seen["EndpointName"]):
+            tags = self._client.list_tags(ResourceArn=seen["EndpointArn"])["Tags"]
+        return packages.TAG in {tag["Key"] for tag in tags}
+
+    def discard(self, name: str, config: str, *, keep: Iterable[str]) -> None:
+        """Remove a configuration and its models; absent is fine.
+
+        Args:
+            name: Of the endpoint that had it.
+            config: Which one.
+            keep: Models that another configuration needs.
+        """
+        models = set(self._models(name, config).values()) - set(keep)
+        with suppress(NotFound), self._translated(name):
+            self._client.delete_endpoint_config(EndpointConfigName=config)
+        for model in sorted(models):
+            with suppress(NotFound), self._translated(name):
+                self._client.delete_model(ModelName=model)
+
+    def check_alarms(self, name: str, alarms: Iterable[str]) -> None:
+        """Refuse alarms that could not undo a change, or would undo it at once.
+
+        Raises:
+            ConfigError: One is missing, or in ALARM already.
+        """
+        wanted = list(alarms)
+        if not wanted:
+            return
+        with self._translated(name):
+            answer = self._clients["cloudwatch"].describe_alarms(
+                AlarmNames=wanted, AlarmTypes=["MetricAlarm", "CompositeAlarm"]
+            )
+        found = [*answer.get("MetricAlarms", ()), *answer.get("CompositeAlarms", ())]
+        states = {alarm["AlarmName"]: alarm["StateValue"] for alarm in found}
+        for alarm in wanted:
+            if alarm not in states:
+                raise ConfigError(
+                    f"endpoint {name}: there is no alarm {alarm!r} to undo a change",
+                    target=self._target,
+                    hint="deployment.alarms names alarms of CloudWatch in the same region",
+                )
+            if states[alarm] == "ALARM":
+                raise ConfigError(
+                    f"endpoint {name}: alarm {alarm!r} is in ALARM already, and would undo every "
+                    "change at once",
+                    target=self._target,
+                    hint=f"aws cloudwatch describe-alarms --alarm-names {alarm}",
+                )
+
+    def _models(self, name: str, config: str) -> dict[str, str]:
+        return {
+            variant["VariantName"]: variant["ModelName"]
+            for variant in self._variants(name, config)
+            if "ModelName" in variant
+        }
+
+    def _variants(self, name: str, config: str) -> list[Mapping[str, Any]]:
+        try:
+            with self._translated(name):
+                return list(
+                    self._client.describe_endpoint_config(EndpointConfigName=config)[
+                        "ProductionVariants"
+                    ]
+                )
+        except NotFound:
+            return []
+
+    def _once(self, name: str, act: Callable[[], object]) -> None:
+        with suppress(AlreadyExists), self._translated(name):
+            act()
+
+    @property
+    def _client(self) -> Any:
+        return self._clients["sagemaker"]
+
+    def _translated(self, name: str) -> Any:
+        return translated(f"endpoint {name}", target=self._target)

@@ -1,0 +1,148 @@
+"""Which instance type carries which GPUs, and the driver that an image's CUDA needs.
+
+``tests/sagemaker/test_machines.py`` checks every type against botocore's own list.
+
+Source: https://aws.amazon.com/sagemaker/ai/pricing/ (instance details) and EC2's
+DescribeInstanceTypes for counts and memory, read 2026-11.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloudreg.errors import Unsupported
+from cloudreg.types import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """An instance type.
+
+    Attributes:
+        name: As SageMaker calls it.
+        accelerator: GPU class; None for CPU.
+        count: GPUs.
+        gpu_memory_mib: Usable memory of each GPU; vendors print more.
+        cpus: Virtual CPUs.
+        memory_gib: Main memory.
+    """
+
+    name: str
+    accelerator: str | None = None
+    count: int = 0
+    gpu_memory_mib: int = 0
+    cpus: int
+    memory_gib: int
+
+
+def _gpu(name: str, gpu: str, count: int, /, *, mib: int, cpus: int, gib: int) -> Machine:
+    return Machine(
+        name=f"ml.{name}",
+        accelerator=gpu,
+        count=count,
+        gpu_memory_mib=mib,
+        cpus=cpus,
+        memory_gib=gib,
+    )
+
+
+DEFAULT_CPU = Machine(name="ml.m5.xlarge", cpus=4, memory_gib=16)
+
+GPUS = (
+    _gpu("g4dn.xlarge", "T4", 1, mib=16384, cpus=4, gib=16),
+    _gpu("g4dn.12xlarge", "T4", 4, mib=16384, cpus=48, gib=192),
+    _gpu("g5.xlarge", "A10G", 1, mib=22888, cpus=4, gib=16),
+    _gpu("g5.12xlarge", "A10G", 4, mib=22888, cpus=48, gib=192),
+    _gpu("g5.48xlarge", "A10G", 8, mib=22888, cpus=192, gib=768),
+    _gpu("g6.xlarge", "L4", 1, mib=22888, cpus=4, gib=16),
+    _gpu("g6.12xlarge", "L4", 4, mib=22888, cpus=48, gib=192),
+    _gpu("g6.48xlarge", "L4", 8, mib=22888, cpus=192, gib=768),
+    _gpu("g6e.xlarge", "L40S", 1, mib=45776, cpus=4, gib=32),
+    _gpu("g6e.12xlarge", "L40S", 4, mib=45776, cpus=48, gib=384),
+    _gpu("g6e.48xlarge", "L40S", 8, mib=45776, cpus=192, gib=1536),
+    _gpu("p3.2xlarge", "V100", 1, mib=16384, cpus=8, gib=61),
+    _gpu("p3.8xlarge", "V100", 4, mib=16384, cpus=32, gib=244),
+    _gpu("p3.16xlarge", "V100", 8, mib=16384, cpus=64, gib=488),
+    _gpu("p4d.24xlarge", "A100", 8, mib=40960, cpus=96, gib=1152),
+    _gpu("p4d.24xlarge", "A100-40GB", 8, mib=40960, cpus=96, gib=1152),
+    _gpu("p4de.24xlarge", "A100-80GB", 8, mib=81920, cpus=96, gib=1152),
+    _gpu("p5.4xlarge", "H100", 1, mib=81920, cpus=16, gib=256),
+    _gpu("p5.48xlarge", "H100", 8, mib=81920, cpus=192, gib=2048),
+    _gpu("p5en.48xlarge", "H200", 8, mib=144384, cpus=192, gib=2048),
+    _gpu("p6-b200.48xlarge", "B200", 8, mib=183359, cpus=192, gib=2048),
+)
+"""The smallest type of each class and count; `SageMakerSettings.machines` names others."""
+
+CLASSES = frozenset(machine.accelerator for machine in GPUS if machine.accelerator)
+
+NEAREST = {
+    "A10": 'accelerator = "A10G" is the nearest (22 GB usable, the same generation)',
+    "GB200": 'accelerator = "B200" is the nearest (the same GPU beside another CPU)',
+    "K80": 'accelerator = "T4" is the nearest that is still offered (16 GB)',
+    "P4": 'accelerator = "T4" is the nearest (16 GB, twice the P4)',
+    "P100": 'accelerator = "V100" is the nearest (16 GB)',
+    "RTX-PRO-6000": 'accelerator = "L40S" is the nearest (45 GB usable), or machine_type = '
+    '"ml.g7e.2xlarge"',
+    "T4G": 'accelerator = "T4" is the nearest (the same memory, beside an x86 CPU)',
+}
+"""GPU class that is not offered, to what comes nearest."""
+
+AMIS = (
+    (130, "al2023-ami-sagemaker-inference-gpu-4-1"),
+    (124, "al2-ami-sagemaker-inference-gpu-3-1"),
+)
+"""CUDA version, times ten, from which an image needs that driver; older ones run on the default.
+
+Source: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProductionVariant.html
+(InferenceAmiVersion: gpu-3-1 has driver 550 and CUDA 12.4, gpu-4-1 has driver 580 and CUDA 13.0).
+"""
+
+# ``pytorch-inference:2.6.0-gpu-py312-cu124-ubuntu22.04``, ``server-cuda12.4``, ``-cuda-13.0``
+_CUDA = re.compile(r"(?<![a-z0-9])cu(?:da)?-?(\d{2})\.?(\d)(?!\d)")
+
+
+def machine_for(resources: Resources, overrides: Mapping[str, str], *, target: str) -> str:
+    """Return the instance type of a replica.
+
+    A machine has as many GPUs as were asked for, or the next larger number that exists: A100s
+    come eight to a machine.
+
+    Args:
+        resources: What a replica needs; its own ``machine_type`` beats everything.
+        overrides: Class and count to instance type; the setting ``machines``.
+        target: For messages.
+
+    Raises:
+        Unsupported: No machine has that many.
+    """
+    if resources.machine_type:
+        return resources.machine_type
+    gpu, count = resources.accelerator, resources.accelerator_count
+    if gpu is None:
+        return overrides.get("cpu", DEFAULT_CPU.name)
+    named = overrides.get(f"{gpu}:{count}") or (overrides.get(gpu) if count == 1 else None)
+    if named:
+        return named
+    of_class = [machine for machine in GPUS if machine.accelerator == gpu]
+    fitting = [machine for machine in of_class if machine.count >= count]
+    if not fitting:
+        most = max((machine.count for machine in of_class), default=0)
+        raise Unsupported(
+            f"no machine with {count} {gpu} on this provider ({most} at most)",
+            target=target,
+            hint=f'gpu = "{gpu}:{most}"' if most else NEAREST.get(gpu),
+        )
+    return min(fitting, key=lambda machine: machine.count).name
+
+
+def ami_for(image: str, *, accelerator: str | None) -> str | None:
+    """Return the driver that a GPU image needs; None where SageMaker's default does."""
+    if accelerator is None:
+        return None
+    found = _CUDA.search(image.rpartition("/")[2])
+    if found is None:
+        return None
+    cuda = int(found[1] + found[2])
+    return next((name for least, name in AMIS if cuda >= least), None)

@@ -1,0 +1,60 @@
+"""Wiring: one account and region, three backends, no call before the first verb."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.capabilities import Capabilities
+from cloudreg.provider import ProviderContext
+from cloudreg_sagemaker.abilities import capabilities
+from cloudreg_sagemaker.clients import Clients
+from cloudreg_sagemaker.endpoints import SageMakerEndpoints
+from cloudreg_sagemaker.registry import SageMakerRegistry
+from cloudreg_sagemaker.store import S3Objects
+
+if TYPE_CHECKING:
+    from cloudreg_sagemaker.settings import SageMakerSettings
+
+
+class SageMakerProvider:
+    """One SageMaker target, opened."""
+
+    def __init__(self, settings: SageMakerSettings, context: ProviderContext) -> None:
+        """Prepare the clients; credentials are looked for when the first of them is used.
+
+        Args:
+            settings: The target's section.
+            context: Its name.
+        """
+        import boto3
+
+        self.clients = Clients(settings)
+        self.capabilities: Capabilities = capabilities()
+        # A session of its own: one that two threads make clients of at once breaks.
+        self.store = S3Objects(
+            boto3.session.Session(region_name=settings.region),
+            bucket=settings.bucket,
+            region=settings.region,
+            target=context.target,
+            prefix=settings.prefix,
+            account=settings.account,
+            kms_key=settings.kms_key,
+            endpoint_url=settings.endpoint_url,
+        )
+        self.registry = SageMakerRegistry(self.clients, self.store, settings, target=context.target)
+        self.endpoints = SageMakerEndpoints(
+            self.clients, self.store, settings, self.capabilities, target=context.target
+        )
+
+    def native_endpoint(self, name: str) -> dict[str, Any]:
+        """Return boto3's answer to DescribeEndpoint, for what cloudreg has no word for."""
+        return self.endpoints.native(name)
+
+    def native_version(self, model: str, digest: str) -> dict[str, Any]:
+        """Return boto3's answer to DescribeModelPackage, for what cloudreg has no word for."""
+        return self.registry.native(model, digest)
+
+    def close(self) -> None:
+        """Let go of the clients; endpoints stay."""
+        self.clients.close()
+        self.store.close()

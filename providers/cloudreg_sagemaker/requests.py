@@ -1,0 +1,318 @@
+"""Specs to the requests that SageMaker is sent; pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.errors import ConfigError, InvalidRequest
+from cloudreg.names import canonical_json
+from cloudreg.types import EndpointSpec, ModelVersion, Scaling, Variant
+from cloudreg_sagemaker import packages
+from cloudreg_sagemaker.machines import ami_for, machine_for
+from cloudreg_sagemaker.models import files_prefix
+from cloudreg_sagemaker.wire import shares_of
+
+if TYPE_CHECKING:
+    from cloudreg_sagemaker.settings import DeploymentSettings, SageMakerSettings
+
+_OWN = frozenset(packages.environment("m", 1, ""))
+_CREDENTIALS = frozenset(
+    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"}
+)
+
+_DEFAULT_STEP = {"canary": 10, "linear": 25, "rolling": 50}
+"""Percent of the capacity, where the settings name none."""
+
+ENVIRONMENT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requests:
+    """Everything that an endpoint needs, ready to be sent.
+
+    Attributes:
+        spec: What was asked for.
+        models: CreateModel for each variant, in their order.
+        config: CreateEndpointConfig.
+    """
+
+    spec: EndpointSpec
+    models: tuple[dict[str, Any], ...]
+    config: dict[str, Any]
+
+    @property
+    def config_name(self) -> str:
+        """The configuration's name."""
+        return str(self.config["EndpointConfigName"])
+
+    @property
+    def endpoint(self) -> dict[str, Any]:
+        """CreateEndpoint."""
+        return {
+            "EndpointName": self.spec.name,
+            "EndpointConfigName": self.config_name,
+            "Tags": tags(self.spec),
+        }
+
+
+def requests_for(
+    spec: EndpointSpec,
+    artifacts: Mapping[str, ModelVersion],
+    settings: SageMakerSettings,
+    *,
+    counts: Mapping[str, int],
+    target: str,
+) -> Requests:
+    """Return what has to be sent for *spec*.
+
+    Args:
+        spec: What is asked for.
+        artifacts: The version of each digest.
+        settings: The target's.
+        counts: How many instances an autoscaled variant has now, by its name.
+        target: For messages.
+
+    Raises:
+        ConfigError: The settings lack a role or an image.
+        InvalidRequest: The environment cannot be given to a container, or holds credentials.
+        Unsupported: No machine fits.
+    """
+    check_environment(spec.env, target=target)
+    models, variants = [], []
+    for variant in spec.variants:
+        model = _model(spec, variant, artifacts[variant.digest], settings, target=target)
+        models.append(model)
+        variants.append(_variant(variant, model, settings, target=target))
+    config: dict[str, Any] = {"ProductionVariants": variants, "Tags": tags(spec)}
+    if settings.data_capture is not None:
+        capture = settings.data_capture
+        config["DataCaptureConfig"] = {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": capture.sample_percent,
+            "DestinationS3Uri": settings.uri(f"{capture.prefix}/{spec.name}"),
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        }
+        if settings.kms_key is not None:
+            config["DataCaptureConfig"]["KmsKeyId"] = settings.kms_key
+    if settings.kms_key is not None:
+        config["KmsKeyId"] = settings.kms_key
+    frame = _hash([spec.name, config])
+    for variant, request in zip(spec.variants, variants, strict=True):
+        request["InitialVariantWeight"] = float(variant.weight)
+        request["InitialInstanceCount"] = _count(variant.scaling, counts.get(variant.name))
+    start = [[v["InitialVariantWeight"], v["InitialInstanceCount"]] for v in variants]
+    stem = spec.name[:40].rstrip("-")
+    config["EndpointConfigName"] = f"{stem}-{frame[:12]}-{_hash(start)[:8]}"
+    return Requests(spec=spec, models=tuple(models), config=config)
+
+
+def is_same_frame(config: str | None, other: str) -> bool:
+    """Whether two configurations differ in weights and counts alone: their names tell."""
+    return config is not None and config.rpartition("-")[0] == other.rpartition("-")[0]
+
+
+def check_environment(env: Mapping[str, str], *, target: str) -> None:
+    """Refuse an environment that a container would not get as it is.
+
+    Raises:
+        InvalidRequest: With the variable's name.
+    """
+    taken = sorted(_OWN & set(env))
+    if taken:
+        raise InvalidRequest(f"env: {taken[0]} is set by cloudreg itself", target=target)
+    secret = sorted(_CREDENTIALS & set(env))
+    if secret:
+        raise InvalidRequest(
+            f"env: {secret[0]} would show credentials to everybody who may look at the model",
+            target=target,
+            hint="give the permission to the role of the target's section",
+        )
+    if len(env) + len(_OWN) > ENVIRONMENT_MAX:
+        raise InvalidRequest(
+            f"env: {len(env)} variables, {ENVIRONMENT_MAX - len(_OWN)} at most", target=target
+        )
+
+
+def tags(spec: EndpointSpec) -> list[dict[str, str]]:
+    """Return the tags of what is made for an endpoint."""
+    return [
+        {"Key": packages.TAG, "Value": spec.name},
+        {"Key": f"{packages.TAG}:model", "Value": spec.model},
+        {"Key": f"{packages.TAG}:stage", "Value": spec.stage},
+    ]
+
+
+def _model(
+    spec: EndpointSpec,
+    variant: Variant,
+    version: ModelVersion,
+    settings: SageMakerSettings,
+    *,
+    target: str,
+) -> dict[str, Any]:
+    runtime = version.manifest.runtime
+    image = (runtime.image if runtime else None) or settings.image
+    for name, value in (("role", settings.role), ("image", image)):
+        if value is None:
+            raise ConfigError(
+                f"endpoint {spec.name}: the target's section names no {name}",
+                target=target,
+                hint=_NEEDED[name],
+            )
+    own = packages.environment(variant.model, variant.number, variant.digest)
+    request: dict[str, Any] = {
+        "PrimaryContainer": {
+            "Image": image,
+            "ModelDataSource": packages.data_source(settings.uri(files_prefix(variant.digest))),
+            "Environment": {**spec.env, **own},
+        },
+        "ExecutionRoleArn": settings.role,
+        "EnableNetworkIsolation": settings.network_isolation,
+        "Tags": tags(spec),
+    }
+    if settings.vpc is not None:
+        request["VpcConfig"] = {
+            "Subnets": list(settings.vpc.subnets),
+            "SecurityGroupIds": list(settings.vpc.security_groups),
+        }
+    # A model belongs to one endpoint, so that it can go with it.
+    digest = _hash([spec.name, request])
+    request["ModelName"] = f"{variant.model}-{variant.number}-{digest[:12]}"
+    return request
+
+
+_NEEDED = {
+    "role": 'role = "arn:aws:iam::<account>:role/<role of the model servers>"',
+    "image": 'image = "<account>.dkr.ecr.<region>.amazonaws.com/<repository>@sha256:…"',
+}
+
+
+def _variant(
+    variant: Variant, model: Mapping[str, Any], settings: SageMakerSettings, *, target: str
+) -> dict[str, Any]:
+    request = {
+        "VariantName": variant.name,
+        "ModelName": model["ModelName"],
+        "InstanceType": machine_for(variant.resources, settings.machines, target=target),
+        "ModelDataDownloadTimeoutInSeconds": settings.download_timeout_s,
+        "ContainerStartupHealthCheckTimeoutInSeconds": settings.health_check_timeout_s,
+        # Random routing lets requests queue at one instance while another is idle.
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+    ami = ami_for(model["PrimaryContainer"]["Image"], accelerator=variant.resources.accelerator)
+    if variant.resources.accelerator is not None:
+        ami = settings.inference_ami or ami
+    if ami is not None:
+        request["InferenceAmiVersion"] = ami
+    return request
+
+
+def _count(scaling: Scaling, now: int | None) -> int:
+    """Return with how many instances a variant begins: what load brought stays."""
+    least = max(1, scaling.min_replicas)
+    return min(max(now or least, least), scaling.max_replicas)
+
+
+def _hash(document: Any) -> str:
+    return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+def deployment_for(
+    spec: EndpointSpec, running: tuple[str, ...], settings: DeploymentSettings
+) -> dict[str, Any] | None:
+    """Return ``DeploymentConfig`` of an update; None for SageMaker's default, all at once.
+
+    Args:
+        spec: What the endpoint becomes.
+        running: Names of the variants that it has.
+        settings: What the user wants where SageMaker can do it: with one variant, before and
+            after the same.
+    """
+    alarms = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": a} for a in settings.alarms]}}
+    is_single = len(spec.variants) == 1 and running == (spec.variants[0].name,)
+    strategy = settings.strategy if is_single else "all_at_once"
+    variant = spec.variants[0]
+    if strategy == "auto":
+        is_scarce = variant.resources.accelerator is not None and variant.scaling.max_replicas > 1
+        strategy = "rolling" if is_scarce else "all_at_once"
+    step = settings.step_percent if is_single else None
+    size = {"Type": "CAPACITY_PERCENT", "Value": step or _DEFAULT_STEP.get(strategy, 100)}
+    policy: dict[str, Any]
+    if strategy == "rolling":
+        policy = {"MaximumBatchSize": size, "WaitIntervalInSeconds": settings.wait_s}
+        named = "RollingUpdatePolicy"
+    else:
+        routing: dict[str, Any] = {
+            "Type": strategy.upper(),
+            "WaitIntervalInSeconds": settings.wait_s if settings.alarms or step else 0,
+        }
+        if strategy == "canary":
+            routing |= {"CanarySize": size, "WaitIntervalInSeconds": settings.wait_s}
+        elif strategy == "linear":
+            routing |= {"LinearStepSize": size, "WaitIntervalInSeconds": settings.wait_s}
+        policy = {"TrafficRoutingConfiguration": routing}
+        if settings.termination_wait_s:
+            policy["TerminationWaitInSeconds"] = settings.termination_wait_s
+        named = "BlueGreenUpdatePolicy"
+    if settings.max_s is not None:
+        policy["MaximumExecutionTimeoutInSeconds"] = settings.max_s
+    if strategy == "all_at_once" and not settings.alarms and len(policy) == 1:
+        return None
+    return {named: policy, **(alarms if settings.alarms else {})}
+
+
+def update_for(
+    requests: Requests, seen: Mapping[str, Any], settings: DeploymentSettings
+) -> dict[str, Any]:
+    """Return UpdateEndpoint.
+
+    What load made of the number of instances stays, weights and data capture are those that are
+    asked for: an update that does not say so loses all three.
+    """
+    running = {v["VariantName"]: v for v in seen.get("ProductionVariants", ())}
+    excluded = ["DesiredWeight", "DataCaptureConfig"]
+    for variant in requests.config["ProductionVariants"]:
+        there = running.get(variant["VariantName"])
+        if there is None:
+            continue
+        if there.get("DesiredInstanceCount") != variant["InitialInstanceCount"]:
+            excluded.append("DesiredInstanceCount")
+            break
+    request: dict[str, Any] = {
+        "EndpointName": requests.spec.name,
+        "EndpointConfigName": requests.config_name,
+        "RetainAllVariantProperties": True,
+        "ExcludeRetainedVariantProperties": [{"VariantPropertyType": kind} for kind in excluded],
+    }
+    deployment = deployment_for(requests.spec, tuple(running), settings)
+    if deployment is not None:
+        request["DeploymentConfig"] = deployment
+    return request
+
+
+def capacities_for(spec: EndpointSpec, seen: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what UpdateEndpointWeightsAndCapacities has to change; nothing where all is right.
+
+    Args:
+        spec: What is asked for.
+        seen: DescribeEndpoint.
+    """
+    running = {v["VariantName"]: v for v in seen.get("ProductionVariants", ())}
+    shares = shares_of(seen)
+    wanted: list[dict[str, Any]] = []
+    is_weighted = any(shares.get(v.name) != v.weight for v in spec.variants)
+    for variant in spec.variants:
+        now = running.get(variant.name, {}).get("DesiredInstanceCount")
+        count = _count(variant.scaling, now)
+        change: dict[str, Any] = {}
+        if is_weighted:
+            change["DesiredWeight"] = float(variant.weight)
+        if now is not None and count != now:
+            change["DesiredInstanceCount"] = count
+        if change:
+            wanted.append({"VariantName": variant.name, **change})
+    return wanted

@@ -1,0 +1,208 @@
+"""What SageMaker reports of endpoints, as nouns; pure."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cloudreg.names import sha256
+from cloudreg.types import (
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    Scaling,
+    Variant,
+    VariantStatus,
+)
+
+BUSY = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+FAILED = "Failed"
+
+_STATUS = {
+    "Creating": EndpointStatus.CREATING,
+    "Updating": EndpointStatus.UPDATING,
+    "SystemUpdating": EndpointStatus.UPDATING,
+    "RollingBack": EndpointStatus.UPDATING,
+    "InService": EndpointStatus.READY,
+    "Deleting": EndpointStatus.DELETING,
+    "Failed": EndpointStatus.FAILED,
+    "OutOfService": EndpointStatus.DEGRADED,
+    "UpdateRollbackFailed": EndpointStatus.DEGRADED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """What Application Auto Scaling knows of a variant.
+
+    Attributes:
+        least: Its MinCapacity.
+        most: Its MaxCapacity.
+        concurrency: Target value of the policy; None where there is none of ours.
+        scale_in_cooldown_s: Of the policy.
+    """
+
+    least: int
+    most: int
+    concurrency: float | None = None
+    scale_in_cooldown_s: int | None = None
+
+
+def shares_of(seen: Mapping[str, Any]) -> dict[str, int]:
+    """Return the percent of the traffic of each variant; they sum to 100."""
+    weights = {
+        v["VariantName"]: float(v.get("DesiredWeight", v.get("CurrentWeight", 0.0)))
+        for v in seen.get("ProductionVariants", ())
+    }
+    total = sum(weights.values())
+    if not total:
+        return dict.fromkeys(weights, 0)
+    exact = {name: 100 * weight / total for name, weight in weights.items()}
+    shares = {name: int(share) for name, share in exact.items()}
+    # What rounding down left goes to those that lost most by it.
+    by_loss = sorted(exact, key=lambda name: shares[name] - exact[name])
+    for name in by_loss[: 100 - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def effective(
+    spec: EndpointSpec, seen: Mapping[str, Any], bounds: Mapping[str, Bound]
+) -> EndpointSpec:
+    """Return *spec* with the weights and bounds that are in force, whoever changed them.
+
+    Args:
+        spec: What was asked for with the configuration that is in force.
+        seen: DescribeEndpoint.
+        bounds: What Application Auto Scaling knows, by variant.
+    """
+    running = {v["VariantName"]: v for v in seen.get("ProductionVariants", ())}
+    if set(running) != {v.name for v in spec.variants}:
+        return spec  # while it is made, SageMaker may show no variants
+    shares = shares_of(seen)
+    if sum(shares.values()) != 100:
+        shares = {v.name: v.weight for v in spec.variants}
+    return replace(
+        spec,
+        variants=tuple(
+            replace(
+                v,
+                weight=shares[v.name],
+                scaling=_scaling(
+                    v.scaling, running[v.name].get("DesiredInstanceCount"), bounds.get(v.name)
+                ),
+            )
+            for v in spec.variants
+        ),
+    )
+
+
+def _scaling(asked: Scaling, count: int | None, bound: Bound | None) -> Scaling:
+    if bound is None:
+        if not asked.autoscaled and count in (None, asked.min_replicas):
+            return asked
+        count = max(1, count or 1)
+        return replace(asked, min_replicas=count, max_replicas=count)
+    cooldown_s = asked.scale_in_cooldown_s
+    if bound.scale_in_cooldown_s not in (None, cooldown_seconds(asked)):
+        cooldown_s = float(bound.scale_in_cooldown_s or 0)
+    return Scaling(
+        min_replicas=bound.least,
+        max_replicas=max(bound.most, 1),
+        concurrency=bound.concurrency or asked.concurrency,
+        scale_in_cooldown_s=cooldown_s,
+    )
+
+
+def cooldown_seconds(scaling: Scaling) -> int:
+    """Return the cooldown in the whole seconds that AWS knows."""
+    return round(scaling.scale_in_cooldown_s)
+
+
+def endpoint_from(
+    seen: Mapping[str, Any],
+    spec: EndpointSpec | None,
+    *,
+    name: str,
+    region: str,
+    bounds: Mapping[str, Bound],
+    digests: Mapping[str, str] | None = None,
+) -> Endpoint:
+    """Return what callers are told of an endpoint.
+
+    Args:
+        seen: DescribeEndpoint.
+        spec: What was asked for with the configuration in force; None where that is not ours.
+        name: The endpoint's.
+        region: For the address.
+        bounds: What Application Auto Scaling knows, by variant.
+        digests: What each variant's model is, where that was looked up.
+    """
+    status = _STATUS.get(seen["EndpointStatus"], EndpointStatus.DEGRADED)
+    message = str(seen.get("FailureReason", ""))
+    if spec is None:
+        config = seen.get("EndpointConfigName", "")
+        message = f"its configuration {config} was not made by cloudreg"
+        if status is EndpointStatus.READY:
+            status = EndpointStatus.DEGRADED
+        spec, digests = _strange(seen, name), {}
+    # While it changes, its scalable targets may be gone for a moment.
+    current = spec if seen["EndpointStatus"] in BUSY else effective(spec, seen, bounds)
+    if digests is None:
+        digests = {v.name: v.digest for v in current.variants}
+    variants = _variants(seen, current, digests)
+    missing = [
+        f"{v.name}: {v.ready_replicas} of {v.desired_replicas} instances are in service"
+        for v in variants
+        if v.ready_replicas < 1
+    ]
+    if status is EndpointStatus.READY and missing:
+        status, message = EndpointStatus.DEGRADED, "; ".join(missing)
+    return Endpoint(
+        spec=current,
+        status=status,
+        variants=variants,
+        url=f"https://runtime.sagemaker.{region}.amazonaws.com/endpoints/{name}/invocations",
+        message=message,
+        since=_iso(seen["LastModifiedTime"]),
+        native_id=seen["EndpointArn"],
+    )
+
+
+def _variants(
+    seen: Mapping[str, Any], spec: EndpointSpec, digests: Mapping[str, str]
+) -> tuple[VariantStatus, ...]:
+    shares = shares_of(seen)
+    place = {v.name: index for index, v in enumerate(spec.variants)}
+    summaries = sorted(
+        seen.get("ProductionVariants", ()), key=lambda v: place.get(v["VariantName"], len(place))
+    )
+    return tuple(
+        VariantStatus(
+            name=v["VariantName"],
+            digest=digests.get(v["VariantName"], ""),
+            ready_replicas=v.get("CurrentInstanceCount", 0),
+            desired_replicas=v.get("DesiredInstanceCount", 0),
+            weight=shares[v["VariantName"]],
+        )
+        for v in summaries
+    )
+
+
+def _strange(seen: Mapping[str, Any], name: str) -> EndpointSpec:
+    """Return a spec for what somebody else made of an endpoint: equal to none that is asked."""
+    config = str(seen.get("EndpointConfigName", ""))
+    return EndpointSpec(
+        name=name,
+        stage="unknown",
+        variants=(
+            Variant(name="unknown", model="unknown", number=1, digest=sha256(config.encode())),
+        ),
+    )
+
+
+def _iso(moment: datetime.datetime) -> str:
+    text = moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,216 @@
+"""Uploading 1 GB to an S3 that keeps nothing: whole processes, over TLS, near and far."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from race import command, peer, race, table
+
+GB = 1_000_000_000
+
+DISTANCES: dict[str, tuple[str, ...]] = {
+    "as it is": (),
+    "30 ms and 80 MB/s a connection": ("30", "80"),
+}
+
+CLOUDREG = """
+import sys, boto3
+from pathlib import Path
+from cloudreg.artifacts import upload
+from cloudreg.importers.directory import walk
+from cloudreg_sagemaker.store import S3Objects
+folder, url, prefix = sys.argv[1:]
+store = S3Objects(boto3.Session(), bucket="bucket", prefix=prefix, region="us-east-1",
+                  target="aws", account="123456789012", endpoint_url=url)
+upload(list(walk(Path(folder))), store)
+"""
+
+OBSTORE = """
+import os, sys, obstore
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from obstore.store import S3Store
+folder, url, prefix = sys.argv[1:]
+store = S3Store("bucket", endpoint=url, region="us-east-1", checksum_algorithm="CRC64NVME",
+                unsigned_payload=True,
+                client_options={"root_certificate": Path(os.environ["AWS_CA_BUNDLE"]).read_bytes()})
+def put(path):
+    obstore.put(store, f"{prefix}/{path.name}", path, chunk_size=8 << 20)
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(put, Path(folder).iterdir()))
+"""
+
+DIGEST = """
+import hashlib
+def digest(path):
+    with path.open("rb") as reader:
+        return hashlib.file_digest(reader, "sha256").hexdigest()
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(digest, Path(folder).iterdir()))
+"""
+
+BOTO3 = """
+import sys, boto3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from botocore.config import Config
+folder, url, prefix = sys.argv[1:]
+client = boto3.client("s3", endpoint_url=url, region_name="us-east-1",
+                      config=Config(max_pool_connections=80))
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda path: client.upload_file(str(path), "bucket", f"{prefix}/{path.name}"),
+                  Path(folder).iterdir()))
+"""
+
+
+def run() -> None:
+    """One file, then two hundred, near and far."""
+    if shutil.which("g++") is None:
+        print("upload: not measured, there is no g++ to build the sink with")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        sink, certificate, key = work / "sink", work / "certificate.pem", work / "key.pem"
+        source = Path(__file__).with_name("sink.cpp")
+        command("g++", "-O2", "-std=c++17", str(source), "-o", str(sink), *_LIBRARIES)
+        _certify(certificate, key)
+        for label, count in (("one file of 1 GB", 1), ("200 files of 5 MB", 200)):
+            model = work / f"model-{count}"
+            _fill(model, count)
+            for distance, options in DISTANCES.items():
+                with _served([str(sink), str(certificate), str(key), *options]) as url:
+                    _compare(f"upload {label}, {distance}", model, url, certificate, work)
+            shutil.rmtree(model)
+
+
+_LIBRARIES = ("-lssl", "-lcrypto", "-lpthread")
+
+
+def _compare(title: str, model: Path, url: str, certificate: Path, work: Path) -> None:
+    environment = {
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CA_BUNDLE": str(certificate),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    runs = iter(range(10**6))
+
+    def python(script: str) -> None:
+        # A prefix of its own: what an earlier run sent is not there.
+        command(
+            *(sys.executable, "-c", script, str(model), url, f"run-{next(runs)}"),
+            cwd=work,
+            env=environment,
+        )
+
+    contestants: dict[str, Callable[[], object]] = {
+        "cloudreg": partial(python, CLOUDREG),
+        "obstore alone": partial(python, OBSTORE),
+        "obstore, with a digest": partial(python, OBSTORE + DIGEST),
+        "boto3 upload_file": partial(python, BOTO3),
+    }
+    aws = peer("aws")
+    if aws:
+        contestants["aws s3 cp"] = lambda: command(
+            *(aws, "s3", "cp", "--recursive", "--only-show-errors", "--endpoint-url", url),
+            *(str(model), f"s3://bucket/run-{next(runs)}"),
+            cwd=work,
+            env=environment,
+        )
+    cpu: dict[str, float] = {}
+    seconds = race(contestants, rounds=3, cpu=cpu)
+    peak = _peak_mib(CLOUDREG, [str(model), url, "peak"], work, environment)
+    table(
+        title,
+        seconds,
+        base="obstore alone",
+        cpu=cpu,
+        notes=f"peak memory of cloudreg: {peak:.0f} MiB, wanted under 300; only cloudreg and "
+        "the second obstore hash the files",
+    )
+
+
+def _peak_mib(script: str, arguments: list[str], work: Path, environment: dict[str, str]) -> float:
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{script}\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)",
+            *arguments,
+        ],
+        cwd=work,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(said.stdout) / 1024
+
+
+@contextmanager
+def _served(argv: list[str]) -> Iterator[str]:
+    """Yield the address of the sink."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"https://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+def _fill(model: Path, count: int) -> None:
+    model.mkdir()
+    for number in range(count):
+        with (model / f"part-{number:03d}.bin").open("wb") as writer:
+            left = GB // count
+            while left:
+                writer.write(os.urandom(min(left, 8_000_000)))
+                left -= min(left, 8_000_000)
+
+
+def _certify(certificate: Path, key: Path) -> None:
+    """Write a certificate of the loopback that nobody else signed."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sink")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        secret.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+
+
+if __name__ == "__main__":
+    run()
