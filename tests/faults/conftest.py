@@ -69,9 +69,6 @@ class Tally:
     survived: dict[str, int] = field(default_factory=dict)
 
 
-TALLY = pytest.StashKey[Tally]()
-
-
 class Project:
     """One copy of the project."""
 
@@ -190,7 +187,8 @@ def project(
     def make() -> Project:
         if made:
             made[-1].clean()
-            shutil.rmtree(made[-1].root)
+            # A supervisor may still be removing its own folder.
+            shutil.rmtree(made[-1].root, ignore_errors=True)
         root = tmp_path / f"p{len(made)}"
         shutil.copytree(template, root)
         made.append(Project(root, forge))
@@ -202,15 +200,25 @@ def project(
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Tally:
-    """Counts for the summary."""
-    return request.config.stash.setdefault(TALLY, Tally())
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Counts for the summary; they travel with the report, also from another process."""
+    counts = Tally()
+    yield counts
+    request.node.user_properties.append(("faults", [counts.tried, counts.survived]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many faults were tried."""
-    tally = terminalreporter.config.stash.get(TALLY, None)
-    if tally:
-        for family, tried in sorted(tally.tried.items()):
-            survived = tally.survived.get(family, 0)
-            terminalreporter.write_line(f"faults, {family}: {tried} tried, {survived} survived")
+    total = Tally()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", None) != "teardown":
+                continue
+            for name, counts in report.user_properties:
+                if name == "faults":
+                    for into, found in zip((total.tried, total.survived), counts, strict=True):
+                        for family, number in found.items():
+                            into[family] = into.get(family, 0) + number
+    for family, tried in sorted(total.tried.items()):
+        survived = total.survived.get(family, 0)
+        terminalreporter.write_line(f"faults, {family}: {tried} tried, {survived} survived")
