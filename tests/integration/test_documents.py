@@ -53,7 +53,7 @@ def test_twelve_lines(tmp_path: Path) -> None:
     try:
         for kind, text in blocks:
             if kind == "python":
-                assert len([line for line in text.splitlines() if line.strip()]) <= 20
+                assert len([line for line in text.splitlines() if line.strip()]) == 12
                 (tmp_path / "example.py").write_text(text)
                 said += run("python example.py", tmp_path)
             else:
