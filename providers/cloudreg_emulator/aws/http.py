@@ -87,7 +87,7 @@ class Handler(MotoRequestHandler):
             self.wfile.flush()
         except ConnectionError as error:
             self.connection_dropped(error, environ)
-        except Exception:
+        except Exception:  # a bug of ours: one connection pays for it, not the server
             traceback.print_exc(file=sys.stderr)
             self.close_connection = True
 
