@@ -73,8 +73,8 @@ class Admission:
         tables = self._settings.gate_tables(version.model, stage)
         with self._progress.task(f"gates of {stage}", total=len(tables)) as task:
             results = []
-            for where, table in tables:
-                results += gates.run([gates.build(table, where=where)], context)
+            for _, table in tables:
+                results += gates.run([gates.build(table)], context)
                 task.advance(1)
         return results
 

@@ -31,7 +31,7 @@ def place(path: Path, text: str, where: tuple[str | int, ...], overrides: Mappin
     variable = _setting(parts) or _beginning(parts, tomllib.loads(text))
     if variable is not None:
         return f"environment variable {variable}"
-    found = _locate(text, [p for p in parts if not p.isdecimal()])
+    found = _locate(text, parts)
     if found is None:
         return f"{path.name}, {dotted}"
     return f"{path.name}, line {found[0]}, column {found[1]}, {dotted}"
@@ -104,15 +104,17 @@ def _locate(text: str, parts: list[str]) -> tuple[int, int] | None:
     """Find the line and column that come nearest to the key *parts*.
 
     tomllib does not say where a value stood. Headers and keys are compared part by part; the
-    longest match wins, so that a missing key points at its table.
+    longest match wins, so that a missing key points at its table, and an item of an array that is
+    written in one line at the array.
     """
     table: list[str] = []
+    items: dict[tuple[str, ...], int] = {}
     best: tuple[int, int, int] | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?", line)
+        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?", line)
         key = re.match(rf"\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*=", line)
         if header:
-            table = _keys(header[1])
+            table = _within(_keys(header[2]), items, item=header[1] == "[[")
             candidate, column = table, line.index("[") + 1
         elif key:
             candidate, column = [*table, *_keys(key[1])], key.start(1) + 1
@@ -123,6 +125,19 @@ def _locate(text: str, parts: list[str]) -> tuple[int, int] | None:
         if candidate[:shared] == parts[:shared] and (best is None or shared > best[0]):
             best = (shared, number, column)
     return (best[1], best[2]) if best else None
+
+
+def _within(keys: list[str], items: dict[tuple[str, ...], int], *, item: bool) -> list[str]:
+    """Return the path of a header, with the number of each array's item that it is in."""
+    found: list[str] = []
+    for count, key in enumerate(keys, start=1):
+        found.append(key)
+        array = tuple(found)
+        if item and count == len(keys):
+            items[array] = items.get(array, -1) + 1
+        if array in items:
+            found.append(str(items[array]))
+    return found
 
 
 def _keys(dotted: str) -> list[str]:

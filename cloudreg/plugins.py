@@ -36,7 +36,8 @@ def provider_plugin(name: str) -> ProviderPlugin:
     values = {point.value: point for point in entry_points(group=GROUP, name=name)}
     if not values:
         raise ProviderNotInstalled(
-            f"no provider {name!r} is installed; there are {', '.join(provider_names()) or 'none'}"
+            f"no provider {name!r} is installed; there are {', '.join(provider_names()) or 'none'}",
+            hint="cloudreg providers",
         )
     if len(values) > 1:
         raise ConfigError(

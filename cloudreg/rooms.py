@@ -52,7 +52,7 @@ class Rooms:
         """
         check_gates(settings)
         self.actor = acting(actor)
-        self.targets = Targets(settings.targets, root)
+        self.targets = Targets(settings, root)
         self._settings = settings
         self._root = root
         self._progress = progress
@@ -170,7 +170,11 @@ def check_gates(settings: Settings) -> None:
     for stage in settings.order:
         for model in models:
             for where, table in settings.gate_tables(model, stage):
-                gates.build(table, where=where)
+                try:
+                    gates.build(table)
+                except ConfigError as error:
+                    place = settings.place(*where)
+                    raise ConfigError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def acting(actor: str | None) -> str:

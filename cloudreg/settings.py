@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from cloudreg.errors import CloudregError, ConfigError
 from cloudreg.names import check_endpoint, check_model, check_stage, check_target
@@ -47,7 +47,8 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """What stands in for a table that the file does not have, so that a variable adds to it."""
 
-Gates = tuple[Mapping[str, Any], ...]
+Where = tuple[str | int, ...]
+"""A key of the configuration, from the top."""
 
 
 class _Strict(BaseModel):
@@ -202,6 +203,8 @@ class Settings(_Strict):
     models: dict[str, ModelSettings] = {}
     endpoints: dict[str, EndpointSettings] = {}
 
+    _origin: Callable[[Where], str] | None = PrivateAttr(default=None)
+
     @property
     def order(self) -> tuple[str, ...]:
         """Return the stages, first to last."""
@@ -216,21 +219,28 @@ class Settings(_Strict):
         """Return where an endpoint runs."""
         return self.endpoints[name].target or self.home
 
-    def gate_tables(self, model: str, stage: str) -> list[tuple[str, Mapping[str, Any]]]:
-        """Return (place in the configuration, table) of the gates of a stage, for one model."""
-        tables = [(f"stages.{stage}.gates[{i}]", t) for i, t in enumerate(self._of_stage(stage))]
+    def place(self, *where: str | int) -> str:
+        """Return where a key was set: line and column, an argument, or a variable."""
+        dotted = ".".join(str(part) for part in where)
+        return self._origin(where) if self._origin is not None else dotted
+
+    def gate_tables(self, model: str, stage: str) -> list[tuple[Where, Mapping[str, Any]]]:
+        """Return (key in the configuration, table) of the gates of a stage, for one model."""
+        tables: list[tuple[Where, Mapping[str, Any]]] = [
+            (("stages", stage, "gates", i), t) for i, t in enumerate(self._of_stage(stage))
+        ]
         own = self.models[model].gates.get(stage, ()) if model in self.models else ()
-        tables += [(f"models.{model}.gates.{stage}[{i}]", t) for i, t in enumerate(own)]
+        tables += [(("models", model, "gates", stage, i), t) for i, t in enumerate(own)]
         return [*self._always(stage), *tables]
 
-    def _always(self, stage: str) -> list[tuple[str, Mapping[str, Any]]]:
+    def _always(self, stage: str) -> list[tuple[Where, Mapping[str, Any]]]:
         """Return the gates that no configuration switches off."""
-        gates: list[tuple[str, Mapping[str, Any]]] = [
-            ("the order of stages", {"kind": "stage_order"})
+        gates: list[tuple[Where, Mapping[str, Any]]] = [
+            (("the order of stages",), {"kind": "stage_order"})
         ]
         if stage != self.order[0]:
             # Only a waiver, recorded and expiring, lets a file through that can run something.
-            gates.append(("the format policy", {"kind": "format"}))
+            gates.append((("the format policy",), {"kind": "format"}))
         return gates
 
     def _of_stage(self, stage: str) -> tuple[Mapping[str, Any], ...]:
@@ -307,6 +317,7 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
         raise ConfigError(
             f"{where}: {error.reason}", hint=error.hint or _unspeakable(where)
         ) from error
+    settings._origin = lambda where: place(path, text, where, overrides or {})
     return settings
 
 

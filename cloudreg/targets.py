@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from cloudreg.errors import ConfigError, NotFound
+from cloudreg.errors import ConfigError, NotFound, ProviderNotInstalled
 from cloudreg.plugins import open_provider, provider_plugin
 from cloudreg.provider import Provider, ProviderContext
 
 if TYPE_CHECKING:
     # Settings bring pydantic, which costs more start-up time than all the rest.
-    from cloudreg.settings import TargetSettings
+    from cloudreg.settings import Settings
 
 
 class Targets:
     """Providers by the name of their target."""
 
-    def __init__(self, settings: Mapping[str, TargetSettings], root: Path) -> None:
+    def __init__(self, settings: Settings, root: Path) -> None:
         """Remember what is configured; nothing is opened yet."""
         self._settings = settings
         self._root = root
@@ -34,7 +34,7 @@ class Targets:
             ProviderNotInstalled: Its provider, or the SDK that it needs, is missing.
         """
         if name not in self._open:
-            if name not in self._settings:
+            if name not in self._settings.targets:
                 raise NotFound(
                     f"no target {name!r} is configured", hint=f"there are {', '.join(self)}"
                 )
@@ -43,7 +43,7 @@ class Targets:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names."""
-        return iter(self._settings)
+        return iter(self._settings.targets)
 
     def __enter__(self) -> Targets:
         """Close them again at the end of a with block."""
@@ -66,16 +66,21 @@ class Targets:
     def _opened(self, name: str) -> Provider:
         from pydantic import ValidationError  # only where a target is really opened
 
-        section = self._settings[name]
-        plugin = provider_plugin(section.provider)
+        section = self._settings.targets[name]
+        try:
+            plugin = provider_plugin(section.provider)
+        except ProviderNotInstalled as error:
+            place = self._settings.place("targets", name, "provider")
+            raise ProviderNotInstalled(
+                f"{place}: {error.message}", target=name, hint=error.hint
+            ) from error
         try:
             options = plugin.settings()(**section.options)
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
             known = ", ".join(plugin.settings().model_fields)
             raise ConfigError(
-                f"[targets.{name}] {key}: {first['msg']}",
+                f"{self._settings.place('targets', name, *first['loc'])}: {first['msg']}",
                 target=name,
                 hint=f"provider {plugin.name!r} knows {known}",
             ) from error

@@ -86,12 +86,11 @@ class Gate(Protocol):
         ...
 
 
-def build(table: Mapping[str, Any], *, where: str) -> Gate:
+def build(table: Mapping[str, Any]) -> Gate:
     """Return the gate that *table* describes.
 
     Args:
         table: One ``[[stages.NAME.gates]]`` table.
-        where: Its place in the configuration, for messages.
 
     Raises:
         ConfigError: Unknown kind, unknown or missing key, or a value of the wrong type.
@@ -99,26 +98,24 @@ def build(table: Mapping[str, Any], *, where: str) -> Gate:
     options = dict(table)
     kind = options.pop("kind", None)
     if kind not in KINDS:
-        raise ConfigError(f"{where}: kind {kind!r} is none of {', '.join(KINDS)}")
+        raise ConfigError(f"kind {kind!r} is none of {', '.join(KINDS)}")
     module, _, name = KINDS[kind].partition(":")
     cls = getattr(import_module(module), name)
     known = {f.name: f for f in fields(cls)}
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ConfigError(
-            f"{where}: unknown key {unknown[0]!r}", hint=f"known are kind, {', '.join(known)}"
-        )
+        raise ConfigError(f"unknown key {unknown[0]!r}", hint=f"known are kind, {', '.join(known)}")
     required = [
         f.name
         for f in known.values()
         if f.default is MISSING and f.default_factory is MISSING and f.name not in options
     ]
     if required:
-        raise ConfigError(f"{where}: a {kind} gate needs {', '.join(required)}")
+        raise ConfigError(f"a {kind} gate needs {', '.join(required)}")
     try:
         return cast(Gate, msgspec.convert(options, cls))
     except (msgspec.ValidationError, CloudregError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def run(gates: Sequence[Gate], context: GateContext) -> list[GateResult]:

@@ -123,11 +123,16 @@ def test_no_configuration(empty: Path, cloudreg: Any) -> None:
         ('[endpoints.x]\nmodel = "churn"\n', "the key 'stage' is missing"),
         ('[endpoints.x]\nmodel = "churn"\nstage = "live"\n', "line 3, column 1"),
         (
-            "[stages.a1]\n[stages.b1]\n[[stages.b1.gates]]\nkind = 'luck'\n",
-            "kind 'luck' is none of",
+            "[stages.a1]\n[stages.b1]\n[[stages.b1.gates]]\nkind = 'card'\n"
+            "[[stages.b1.gates]]\nkind = 'luck'\n",
+            "cloudreg.toml, line 5, column 1, stages.b1.gates.1: kind 'luck' is none of",
         ),
-        ('[targets.local]\nprovider = "moon"\n', "no provider 'moon' is installed"),
-        ('[targets.local]\nprovider = "local"\nnope = 1\n', "[targets.local] nope"),
+        (
+            "[stages.a1]\n[stages.b1]\ngates = [{kind = 'luck'}]\n",
+            "cloudreg.toml, line 3, column 1, stages.b1.gates.0: kind 'luck' is none of",
+        ),
+        ('[targets.local]\nprovider = "moon"\n', "line 2, column 1, targets.local.provider: no"),
+        ('[targets.local]\nprovider = "local"\nnope = 1\n', "line 3, column 1, targets.local.nope"),
     ],
 )
 def test_broken_configuration(project: Any, cloudreg: Any, text: str, place: str) -> None:

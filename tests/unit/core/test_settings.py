@@ -75,9 +75,13 @@ def test_own_gates(read):
     assert kinds(settings, "other", "staging") == ["stage_order", "format"]
     assert kinds(settings, "churn", "prod") == ["stage_order", "format", "metric"]
     places = [place for place, _ in settings.gate_tables("churn", "staging")]
-    assert places == ["the order of stages", "the format policy", "models.churn.gates.staging[0]"]
+    assert places == [
+        ("the order of stages",),
+        ("the format policy",),
+        ("models", "churn", "gates", "staging", 0),
+    ]
     assert settings.gate_tables("churn", "prod")[2] == (
-        "stages.prod.gates[0]", {"kind": "metric", "name": "auc"})  # fmt: skip
+        ("stages", "prod", "gates", 0), {"kind": "metric", "name": "auc"})  # fmt: skip
 
 
 def test_order_of_stages(read):

@@ -185,5 +185,5 @@ def test_file_that_is_missing(judge: Judge) -> None:
 
 def test_no_options() -> None:
     """Nothing about the gate can be configured: what would weaken it is a waiver."""
-    assert gates.build({"kind": "format"}, where="x") == FormatGate()
+    assert gates.build({"kind": "format"}) == FormatGate()
     assert "waivers" in GateContext.__dataclass_fields__
