@@ -13,7 +13,8 @@ from cloudreg.settings import load
 HEAVY = {
     "aiohttp", "boto3", "botocore", "cloudreg_emulator", "flask", "google.api_core", "google.auth",
     "google.cloud.aiplatform", "google.protobuf", "grpc", "httpx", "moto", "numpy", "obstore",
-    "onnx", "onnxruntime", "prometheus_client", "requests", "sklearn", "torch", "uvicorn", "uvloop", "yaml",
+    "onnx", "onnxruntime", "prometheus_client", "requests", "sklearn", "torch", "uvicorn", "uvloop",
+    "yaml",
 }  # fmt: skip
 """What only serving, training or a cloud needs; each costs more than a whole short command."""
 
