@@ -35,6 +35,7 @@ class UnderWay:
         paused: Whether it stands still until somebody decides.
         progress: Endpoint, step and percent of the newest step.
         requests: What was asked of it and not done yet.
+        gone: Whether the process that did it ended half-way, or is silent for too long.
     """
 
     model: str
@@ -46,6 +47,7 @@ class UnderWay:
     paused: bool
     progress: Mapping[str, Any] = field(default_factory=dict)
     requests: tuple[str, ...] = ()
+    gone: bool = False
 
     def __str__(self) -> str:
         """Render as one line."""
@@ -59,6 +61,8 @@ class UnderWay:
             text += f"; {self.progress.get('endpoint')} at {self.progress['percent']} %"
         if self.paused:
             text += f"; PAUSED: {self.progress.get('reason', 'no reason given')}"
+        if self.gone:
+            text += "; its process is gone: the next command that changes the model undoes it"
         for request in self.requests:
             text += f"; asked to {request}"
         return text
@@ -66,6 +70,8 @@ class UnderWay:
 
 def under_way(workspace: Workspace, model: str) -> UnderWay | None:
     """Return what holds *model*, if anything does."""
+    from cloudreg.ledger.lease import claimable
+
     intent = workspace.fold(model).open
     if intent is None:
         return None
@@ -79,6 +85,7 @@ def under_way(workspace: Workspace, model: str) -> UnderWay | None:
         paused=intent.paused,
         progress=intent.progress,
         requests=intent.requests,
+        gone=claimable(intent, workspace.registry.ledger(model).clock()),
     )
 
 

@@ -37,8 +37,9 @@ def _next(rows: list[StageStatus], busy: list[UnderWay]) -> str:
     if not rows:
         return "cloudreg register NAME FOLDER"
     for work in busy:
-        if work.paused:
-            return f"cloudreg rollout resume {work.model}, or cloudreg rollout abort {work.model}"
+        if work.paused or work.gone:
+            resume = f"cloudreg rollout resume {work.model}, or " if work.paused else ""
+            return f"{resume}cloudreg rollout abort {work.model}"
     for row in rows:
         if any(set(shown.numbers) != _wanted(row) for shown in row.shown):
             return f"cloudreg drift {row.model}"

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from cloudreg import Workspace
+
+HALF_DONE = """
+import os
+from cloudreg import Workspace
+from cloudreg.ledger import Lease
+
+ledger = Workspace.load().registry.ledger("churn")
+Lease.claim(ledger, verb="promote", data={"number": 2, "stage": "staging"})
+os._exit(9)
+"""
 
 
 def stages(cloudreg: Any) -> dict[str, int]:
@@ -90,3 +102,17 @@ def test_unknown_target(churn: Any, cloudreg: Any) -> None:
 
     assert said.code == 1
     assert "no target 'moon'\n  hint: there are local" in said.err
+
+
+def test_dead_process(churn: Any, cloudreg: Any) -> None:
+    """What a process left half done is told as such, with what ends it."""
+    done = subprocess.run([sys.executable, "-c", HALF_DONE], cwd=churn.root, check=False)
+    assert done.returncode == 9
+
+    status = cloudreg("status")
+
+    assert "promote of churn:2 to staging" in status.out
+    assert "its process is gone" in status.out
+    assert "next: cloudreg rollout abort churn\n" in status.err
+    assert cloudreg("rollout", "abort", "churn").code == 0
+    assert "gone" not in cloudreg("status").out
