@@ -25,6 +25,7 @@ from cloudreg.errors import (
     Unavailable,
 )
 from cloudreg.names import check_endpoint
+from cloudreg.objects.layout import lay_out
 from cloudreg.provider import ObjectStore, Operation
 from cloudreg.types import Endpoint, EndpointSpec, ModelVersion, VariantMetrics
 from cloudreg_sagemaker import requests as outgoing
@@ -34,7 +35,6 @@ from cloudreg_sagemaker.errors import from_client_error, translated
 from cloudreg_sagemaker.hosting import Hosting
 from cloudreg_sagemaker.logs import EndpointLogs
 from cloudreg_sagemaker.metrics import EndpointMetrics
-from cloudreg_sagemaker.models import lay_out
 from cloudreg_sagemaker.records import Asked, Records, latest
 from cloudreg_sagemaker.scaling import VariantScaling
 

@@ -21,11 +21,11 @@ import msgspec
 
 from cloudreg.errors import AlreadyExists, ConfigError, Conflict, IntegrityError, NotFound
 from cloudreg.names import check_digest, check_model, check_stage, short
+from cloudreg.objects.layout import lay_out
 from cloudreg.provider import ObjectStore
 from cloudreg.types import ModelVersion, PublishedVersion
 from cloudreg_sagemaker import checks, packages
 from cloudreg_sagemaker.errors import translated
-from cloudreg_sagemaker.models import lay_out
 
 if TYPE_CHECKING:
     from cloudreg_sagemaker.clients import Clients

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import ConfigError, InvalidRequest
 from cloudreg.names import canonical_json
+from cloudreg.objects.layout import files_prefix
 from cloudreg.types import EndpointSpec, ModelVersion, Scaling, Variant
 from cloudreg_sagemaker import packages
 from cloudreg_sagemaker.machines import ami_for, machine_for
-from cloudreg_sagemaker.models import files_prefix
 from cloudreg_sagemaker.wire import shares_of
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
-"""The files of a version as an instance copies them: plain objects below one prefix.
+"""The files of a version as a model server reads them: plain objects below one prefix.
 
-The store keeps content under its digest, once, whatever versions have it. SageMaker mirrors a
-prefix into the container as it is. So each version that is shown or served gets a prefix of its
-own, ``versions/<sha256>/``, made of copies inside S3: no byte passes through this machine. The
-manifest is copied last, so that a prefix with a manifest is whole; the model server checks every
-byte against it before it serves.
+The store keeps content under its digest, once, whatever versions have it. Managed endpoints are
+given a prefix whose objects are the files as they are. So each version that is shown or served
+gets a prefix of its own, ``versions/<sha256>/``, made of copies inside the store: no byte passes
+through this machine. The manifest is copied last, so that a prefix with a manifest is whole; the
+model server checks every byte against it before it serves.
 """
 
 from __future__ import annotations
