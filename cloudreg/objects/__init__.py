@@ -5,6 +5,7 @@
 `staging`      large objects and copies, with what every obstore store can do
 `reading`      ranges in order, some of them asked for ahead
 `layout`       the files of a version below one prefix, as model servers read them
+`records`      what each managed endpoint was asked to be, beside the artifacts
 `keys`         what is a key, and what it is called in the store
 `failures`     from obstore's errors to ours
 =============  ============================================================================

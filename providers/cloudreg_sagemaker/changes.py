@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import AlreadyExists, CloudregError, Conflict
+from cloudreg.objects.records import latest
 from cloudreg.types import EndpointSpec, OperationState, OperationStatus
 from cloudreg_sagemaker import requests as outgoing
-from cloudreg_sagemaker.records import latest
 from cloudreg_sagemaker.wire import BUSY, FAILED
 
 if TYPE_CHECKING:
+    from cloudreg.objects.records import Records
     from cloudreg_sagemaker.hosting import Hosting
     from cloudreg_sagemaker.logs import EndpointLogs
-    from cloudreg_sagemaker.records import Records
     from cloudreg_sagemaker.requests import Requests
     from cloudreg_sagemaker.scaling import VariantScaling
     from cloudreg_sagemaker.settings import SageMakerSettings

@@ -26,6 +26,7 @@ from cloudreg.errors import (
 )
 from cloudreg.names import check_endpoint
 from cloudreg.objects.layout import lay_out
+from cloudreg.objects.records import Asked, Records, latest
 from cloudreg.provider import ObjectStore, Operation
 from cloudreg.types import Endpoint, EndpointSpec, ModelVersion, VariantMetrics
 from cloudreg_sagemaker import requests as outgoing
@@ -35,7 +36,6 @@ from cloudreg_sagemaker.errors import from_client_error, translated
 from cloudreg_sagemaker.hosting import Hosting
 from cloudreg_sagemaker.logs import EndpointLogs
 from cloudreg_sagemaker.metrics import EndpointMetrics
-from cloudreg_sagemaker.records import Asked, Records, latest
 from cloudreg_sagemaker.scaling import VariantScaling
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class SageMakerEndpoints:
         self._target = target
         self._now = now
         self._hosting = Hosting(clients, target=target)
-        self._records = Records(store, region=settings.region, target=target)
+        self._records = Records(
+            store, root=f"sagemaker/{settings.region}/endpoints/", target=target
+        )
 
     def endpoints(self) -> Iterator[Endpoint]:
         known = self._records.all()

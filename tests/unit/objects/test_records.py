@@ -11,9 +11,9 @@ import pytest
 
 from cloudreg.errors import IntegrityError
 from cloudreg.names import sha256
+from cloudreg.objects.records import MAX_IN_KEY, Asked, Records, latest
 from cloudreg.types import EndpointSpec, Resources, Scaling, Variant
 from cloudreg_local.store import LocalStore
-from cloudreg_sagemaker.records import MAX_IN_KEY, Asked, Records, latest
 
 DIGEST = sha256(b"churn")
 
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> CountedStore:
 
 @pytest.fixture
 def records(store: CountedStore) -> Iterator[Records]:
-    return Records(store, region="eu-central-1", target="aws")
+    return Records(store, root="sagemaker/eu-central-1/endpoints/", target="aws")
 
 
 def only(known: list[Asked]) -> Asked:

@@ -1,9 +1,9 @@
 """What each endpoint was asked to be, beside the artifacts.
 
-An endpoint shows the name of its configuration, and no more of what was asked for. So each spec
-is written down before SageMaker hears of it, under the configuration that will carry it::
+A managed endpoint shows what it runs, and not all of what was asked for. So each spec is written
+down before the cloud hears of it, under the name of the configuration that will carry it::
 
-    sagemaker/<region>/endpoints/<endpoint>/<configuration>/000001-<spec>
+    <service>/<region>/endpoints/<endpoint>/<configuration>/000001-<spec>
 
 The object holds the spec as JSON, for people. Where it is short, the key holds it too: one
 listing then tells what all endpoints of a region should be, and no call is made for each.
@@ -54,12 +54,12 @@ class Asked:
 
 
 class Records:
-    """The written specs of one region."""
+    """The written specs of one place."""
 
-    def __init__(self, store: ObjectStore, *, region: str, target: str) -> None:
-        """Use *store*."""
+    def __init__(self, store: ObjectStore, *, root: str, target: str) -> None:
+        """Use the keys of *store* below *root*, which ends in a slash."""
         self._store = store
-        self._root = f"sagemaker/{region}/endpoints/"
+        self._root = root
         self._target = target
 
     def all(self) -> dict[str, list[Asked]]:
