@@ -15,8 +15,6 @@ def main() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    # One line a connection that sends nonsense would fill the log of a server on the internet.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     try:
         options = read(sys.argv[1:], os.environ)
         from cloudreg.serving.server import serve

@@ -1,34 +1,35 @@
-"""Routes: which path means what, on plain ASGI."""
+"""Routes: which path means what.
+
+A route looks at a request twice: at its head, before anything of its body is taken, and at its
+body. What it knows then it answers; what the model has to compute it promises.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
-from time import perf_counter
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import orjson
 
-from cloudreg.serving import instances, v2
+from cloudreg.serving import instances, lines, v2
 from cloudreg.serving.batching import Batcher
-from cloudreg.serving.checks import ModelFault
+from cloudreg.serving.checks import ModelFault, Tensors
 from cloudreg.serving.http import (
     JSON,
     Answer,
-    ClientGone,
-    Intake,
-    Receive,
+    Cancel,
+    Head,
     Refusal,
-    Request,
-    Scope,
-    Send,
+    Reply,
     Stream,
+    Then,
     accepted,
     media_type,
     parse_json,
@@ -37,15 +38,14 @@ from cloudreg.serving.http import (
 from cloudreg.serving.loading import Loaded
 from cloudreg.serving.metrics import CONTENT_TYPE, Metrics
 from cloudreg.serving.options import Options
+from cloudreg.serving.streaming import EVENTS, LINES, begin
 
 log = logging.getLogger("cloudreg.serving")
 
 VERSION = version("cloudreg")
 PLATFORMS = {"torch": "pytorch", "onnx": "onnxruntime_onnx"}
-LINES = "application/jsonlines"
-EVENTS = "text/event-stream"
 
-Handler = Callable[[Request], Awaitable[Answer | Stream]]
+Handler = Callable[[Head], Then]
 
 
 class Phase(StrEnum):
@@ -67,11 +67,11 @@ class Route:
     """
 
     name: str
-    methods: dict[str, Handler]
+    methods: dict[bytes, Handler]
 
 
 class App:
-    """The server, as ASGI calls it.
+    """The server, as a connection calls it.
 
     Attributes:
         phase: Where it stands; health follows it.
@@ -82,10 +82,9 @@ class App:
         self.phase = Phase.LOADING
         self._options = options
         self._metrics = metrics
-        self._intake = Intake(max_request_bytes=options.max_request_bytes)
         self._loaded: Loaded | None = None
         self._batcher: Batcher | None = None
-        self._routes = self._table()
+        self._routes = {path.encode(): route for path, route in self._table().items()}
 
     def open(self, loaded: Loaded, batcher: Batcher) -> None:
         """Serve *loaded* from now on."""
@@ -93,60 +92,52 @@ class App:
         if self.phase is Phase.LOADING:
             self.phase = Phase.READY
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; whatever goes wrong, it is an answer."""
-        began = perf_counter()
-        route = self._routes.get(scope["path"])
-        request = Request(scope, receive, self._intake)
-        answer: Answer | Stream
-        try:
-            answer = await self._handler(route, scope)(request)
-        except ClientGone:
-            return
-        except Refusal as refusal:
-            answer = refusal.answer()
-        except ModelFault as fault:
-            answer = Answer(status=500, body=orjson.dumps({"error": str(fault)}))
-        except Exception:  # a bug of ours: one request pays for it, not the server
-            log.exception("no answer to %s %s", scope["method"], scope["path"][:100])
-            answer = Answer(status=500, body=orjson.dumps({"error": "internal error; see the log"}))
-        finally:
-            request.release()
-        code = await self._send(answer, receive, send)
-        self._metrics.request(route.name if route else "none", code, perf_counter() - began)
+    def route(self, target: bytes) -> Route | None:
+        """Return what a request's target means; None where it means nothing."""
+        found = self._routes.get(target)
+        return found if found is not None else self._routes.get(_path(target))
 
-    def _handler(self, route: Route | None, scope: Scope) -> Handler:
-        path, method = scope["path"][:100], scope["method"]
+    def admit(self, route: Route | None, head: Head) -> Then:
+        """Return what will be done with the body.
+
+        Raises:
+            Refusal: Nothing: the body need not even come.
+        """
+        handler = route.methods.get(head.method) if route is not None else None
+        if handler is not None:
+            return handler(head)
+        path = _path(head.target)[:100].decode(errors="replace")
         if route is None:
             raise Refusal(404, f"no {path} here; this server has {self._options.model}")
-        if method not in route.methods:
-            allowed = ", ".join(route.methods)
-            raise Refusal(405, f"{path} takes {allowed}", headers=((b"allow", allowed.encode()),))
-        return route.methods[method]
+        allowed = b", ".join(route.methods)
+        raise Refusal(405, f"{path} takes {allowed.decode()}", headers=((b"allow", allowed),))
 
-    async def _send(self, answer: Answer | Stream, receive: Receive, send: Send) -> int:
-        headers = [(b"content-type", answer.content_type)]
-        if self.phase is Phase.DRAINING:
-            # Whoever comes again opens a new connection, and by then goes elsewhere.
-            headers.append((b"connection", b"close"))
-        if isinstance(answer, Stream):
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await _flow(answer, receive, send)
-            return 200
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-        headers.extend(answer.headers)
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-        return answer.status
+    def run(self, then: Then, body: bytes, reply: Reply) -> Cancel | None:
+        """Answer a whole request, now or later; whatever goes wrong, it is an answer.
+
+        Returns:
+            What gives the request up; None when it is answered.
+        """
+        try:
+            found = then(body, reply)
+        except Exception as error:  # one request pays for a bug of ours, not the server
+            found = _failed(error)
+        if isinstance(found, Answer):
+            reply(found)
+            return None
+        return found
 
     def _table(self) -> dict[str, Route]:
         options = self._options
 
-        def get(name: str, handler: Handler) -> Route:
-            return Route(name=name, methods={"GET": handler, "HEAD": handler})
+        def get(name: str, answer: Callable[[], Answer]) -> Route:
+            def handler(_: Head) -> Then:
+                return lambda _body, _reply: answer()
+
+            return Route(name=name, methods={b"GET": handler, b"HEAD": handler})
 
         def post(name: str, handler: Handler) -> Route:
-            return Route(name=name, methods={"POST": handler})
+            return Route(name=name, methods={b"POST": handler})
 
         ping = get("ping", self._ping)
         predict = post("predict", self._predict)
@@ -169,17 +160,17 @@ class App:
         # Vertex AI's own default for the prediction ends in ":predict": a path like any other.
         return {**table, options.health_route: ping, options.predict_route: predict}
 
-    async def _ping(self, _: Request) -> Answer:
+    def _ping(self) -> Answer:
         stuck = self._batcher is not None and self._batcher.stuck
         if self.phase is Phase.READY and not stuck:
             return _json({"status": "ready"})
         status = "the device does not answer" if stuck else self.phase.value
         return _json({"status": status}, status=503)
 
-    async def _live(self, _: Request) -> Answer:
+    def _live(self) -> Answer:
         return _json({"live": True})
 
-    async def _identity(self, _: Request) -> Answer:
+    def _identity(self) -> Answer:
         options, loaded = self._options, self._loaded
         signature = loaded.signature if loaded else None
         return _json(
@@ -198,13 +189,13 @@ class App:
             }
         )
 
-    async def _scrape(self, _: Request) -> Answer:
+    def _scrape(self) -> Answer:
         return Answer(body=self._metrics.render(), content_type=CONTENT_TYPE)
 
-    async def _server_metadata(self, _: Request) -> Answer:
+    def _server_metadata(self) -> Answer:
         return _json({"name": "cloudreg", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
-    async def _model_metadata(self, _: Request) -> Answer:
+    def _model_metadata(self) -> Answer:
         loaded, _batcher = self._ready()
         number = self._options.number
         return _json(
@@ -217,62 +208,97 @@ class App:
             }
         )
 
-    async def _predict(self, request: Request) -> Answer | Stream:
+    def _predict(self, head: Head) -> Then:
         loaded, batcher = self._ready()
-        kind, parameters = self._type(request)
-        size = v2.header_size(request.headers, kind, parameters)
+        kind, parameters = self._type(head)
+        size = v2.header_size(head.headers, kind, parameters)
         if size is not None:
-            return await self._binary(request, kind, size)
+            return self._binary(kind, size)
+        if kind == LINES:
+            return self._lines
         _check_json(kind, parameters)
-        wanted = _wanted(request, streams=loaded.runtime.streams)
-        document = parse_json(await request.body())
-        # SageMaker has no other route: the protocol is told by its own word.
-        if isinstance(document, dict) and "inputs" in document and wanted == "application/json":
-            return await self._answer_v2(v2.read(document, loaded.checks))
-        inputs = instances.decode(document, loaded.checks)
+        wanted = _wanted(head, streams=loaded.runtime.streams)
         if wanted != "application/json":
-            return await _begin(wanted, batcher.stream(inputs))
-        return Answer(body=instances.encode(await batcher.infer(inputs)))
+            return partial(self._stream, wanted)
 
-    async def _infer(self, request: Request) -> Answer:
+        def then(body: bytes, reply: Reply) -> Cancel:
+            document = parse_json(body)
+            # SageMaker has no other route: the protocol is told by its own word.
+            if isinstance(document, dict) and "inputs" in document:
+                return self._v2(v2.read(document, loaded.checks), reply)
+            inputs = instances.decode(document, loaded.checks)
+            return batcher.infer(inputs, partial(_told, _encode, reply)).cancel
+
+        return then
+
+    def _stream(self, wanted: str, body: bytes, reply: Reply) -> Cancel:
+        loaded, batcher = self._ready()
+        pipe = batcher.stream(instances.decode(parse_json(body), loaded.checks))
+        give_up = _later(begin(wanted, pipe), reply)
+
+        def cancel() -> None:
+            pipe.close()
+            give_up()
+
+        return cancel
+
+    def _lines(self, body: bytes, reply: Reply) -> Cancel:
+        """Answer line by line: a data set must not end at its first bad record."""
+        loaded, batcher = self._ready()
+
+        def infer(inputs: Tensors) -> asyncio.Future[Tensors]:
+            made, done = lines.future(asyncio.get_running_loop())
+            batcher.infer(inputs, done)
+            return made
+
+        async def answer() -> Answer:
+            said = await lines.answer(body, loaded.checks, infer)
+            return Answer(body=said, content_type=LINES.encode())
+
+        return _later(answer(), reply)
+
+    def _infer(self, head: Head) -> Then:
         loaded, _ = self._ready()
-        kind, parameters = self._type(request)
-        size = v2.header_size(request.headers, kind, parameters)
+        kind, parameters = self._type(head)
+        size = v2.header_size(head.headers, kind, parameters)
         if size is not None:
-            return await self._binary(request, kind, size)
+            return self._binary(kind, size)
         _check_json(kind, parameters)
-        return await self._answer_v2(v2.decode(await request.body(), loaded.checks, size=None))
+        return lambda body, reply: self._v2(v2.decode(body, loaded.checks, size=None), reply)
 
-    async def _binary(self, request: Request, kind: str, size: int) -> Answer:
+    def _binary(self, kind: str, size: int) -> Then:
         loaded, _ = self._ready()
         vendor = kind if kind in v2.VENDORS else None
         if vendor is None and kind not in (v2.PLAIN, "application/json"):
             raise _wrong_type(kind)
-        body = await request.body()
-        return await self._answer_v2(v2.decode(body, loaded.checks, size=size, vendor=vendor))
 
-    async def _answer_v2(self, infer: v2.Infer) -> Answer:
+        def then(body: bytes, reply: Reply) -> Cancel:
+            return self._v2(v2.decode(body, loaded.checks, size=size, vendor=vendor), reply)
+
+        return then
+
+    def _v2(self, infer: v2.Infer, reply: Reply) -> Cancel:
         _, batcher = self._ready()
-        outputs = await batcher.infer(infer.inputs)
         number = self._options.number
-        return v2.encode(
+        encode = partial(
+            v2.encode,
             infer,
-            outputs,
             model=self._options.model,
             version=None if number is None else str(number),
         )
+        return batcher.infer(infer.inputs, partial(_told, encode, reply)).cancel
 
     def _ready(self) -> tuple[Loaded, Batcher]:
         if self._loaded is None or self._batcher is None:
             raise unavailable(f"the model is {self.phase.value}")
         return self._loaded, self._batcher
 
-    def _type(self, request: Request) -> tuple[str, dict[str, str]]:
+    def _type(self, head: Head) -> tuple[str, dict[str, str]]:
         batcher = self._batcher
         if batcher is not None and batcher.full:
             # Before the body is read: a full queue must cost nothing.
             raise batcher.shed()
-        kind = request.headers.get(b"content-type", JSON)
+        kind = head.headers.get(b"content-type", JSON)
         return ("application/json", {}) if kind == JSON else media_type(kind)
 
 
@@ -298,13 +324,13 @@ def _check_json(kind: str, parameters: dict[str, str]) -> None:
         raise _wrong_type(f"{kind};charset={parameters['charset']}")
 
 
-def _wanted(request: Request, *, streams: bool) -> str:
+def _wanted(head: Head, *, streams: bool) -> str:
     """Return the first type that the client accepts and the model can give.
 
     Raises:
         Refusal: There is none.
     """
-    value = request.headers.get(b"accept", b"*/*")
+    value = head.headers.get(b"accept", b"*/*")
     if value in (b"*/*", JSON):
         return "application/json"
     kinds = accepted(value)
@@ -323,57 +349,50 @@ def _wanted(request: Request, *, streams: bool) -> str:
     )
 
 
-async def _begin(kind: str, pipe: Any) -> Stream:
-    """Return the stream once its first piece is there: until then an error has its own status."""
-    source = pipe.read()
+def _encode(outputs: Tensors) -> Answer:
+    return Answer(body=instances.encode(outputs))
+
+
+def _told(encode: Callable[[Tensors], Answer], reply: Reply, outcome: Tensors | Exception) -> None:
+    """Reply with what came of a request."""
+    if isinstance(outcome, Exception):
+        reply(_failed(outcome))
+        return
     try:
-        first = await anext(source, None)
-    except TimeoutError:
-        pipe.close()
-        raise Refusal(504, "no first piece in time") from None
-
-    async def pieces() -> AsyncIterator[bytes]:
-        line = partial(_line, kind)
-        async with aclosing(source):
-            try:
-                if first is not None:
-                    yield line(instances.encode(first))
-                    async for outputs in source:
-                        yield line(instances.encode(outputs))
-            except (ModelFault, TimeoutError) as error:
-                # The status is sent: the last line is the only place left to say it.
-                said = str(error) or "no next piece in time"
-                yield line(orjson.dumps({"error": said}), event="error")
-
-    return Stream(content_type=kind.encode(), pieces=pieces(), close=pipe.close)
+        answer = encode(outcome)
+    except Exception as error:  # as in `run`
+        answer = _failed(error)
+    reply(answer)
 
 
-def _line(kind: str, data: bytes, event: str | None = None) -> bytes:
-    if kind == EVENTS:
-        return (f"event: {event}\n".encode() if event else b"") + b"data: " + data + b"\n\n"
-    return data + b"\n"
+def _later(work: Coroutine[Any, Any, Answer | Stream], reply: Reply) -> Cancel:
+    """Reply with what *work* returns, when it does; return what gives it up."""
+    task = asyncio.ensure_future(work)
+
+    def done(_: object) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            reply(task.result() if error is None else _failed(error))
+
+    task.add_done_callback(done)
+    return task.cancel
 
 
-async def _flow(stream: Stream, receive: Receive, send: Send) -> None:
-    """Send the pieces until they end or the client leaves."""
+def _failed(error: BaseException) -> Answer:
+    """Return *error* as what the client reads."""
+    if isinstance(error, Refusal):
+        return error.answer()
+    if isinstance(error, ModelFault):
+        return _json({"error": str(error)}, status=500)
+    log.error("a request could not be answered", exc_info=error)
+    return _json({"error": "internal error; see the log"}, status=500)
 
-    async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
 
-    async def flow() -> None:
-        async for piece in stream.pieces:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    sides = {asyncio.ensure_future(gone()), asyncio.ensure_future(flow())}
-    try:
-        done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-        for side in done:
-            side.result()
-    finally:
-        stream.close()
-        for side in sides:
-            side.cancel()
-            with suppress(asyncio.CancelledError):
-                await side
+def _path(target: bytes) -> bytes:
+    """Return the path of a request's target, which a proxy may send with the host before it."""
+    if not target.startswith(b"/"):
+        try:
+            target = urlsplit(target).path
+        except ValueError:
+            return b""
+    return unquote_to_bytes(target.partition(b"?")[0])

@@ -53,16 +53,45 @@ class Limits:
     together: bool = True
 
 
+Done = Callable[[Tensors | Exception], None]
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Job:
-    """One request that waits or runs."""
+    """One request that waits or runs.
+
+    Attributes:
+        inputs: What the model gets.
+        rows: How many.
+        shape: The sizes behind the batch dimension, of each input.
+        since: When it came.
+        done: Gets the outputs or an error, once; None when nobody waits for them.
+        pipe: Gets the outputs where they come piece by piece.
+    """
 
     inputs: Tensors
     rows: int
     shape: tuple[tuple[int, ...], ...]
     since: float
-    future: asyncio.Future[Tensors] | None = None
+    done: Done | None = None
     pipe: Pipe | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits."""
+        return self.done is not None or (self.pipe is not None and not self.pipe.closed)
+
+    def finish(self, outcome: Tensors | Exception) -> None:
+        """Hand over what came of it, if somebody still waits."""
+        done, self.done = self.done, None
+        if done is not None:
+            done(outcome)
+        elif self.pipe is not None:
+            self.pipe.end(outcome if isinstance(outcome, Exception) else None)
+
+    def cancel(self) -> None:
+        """Say that nobody waits any more."""
+        self.done = None
 
 
 class Batcher:
@@ -120,15 +149,13 @@ class Batcher:
         self._metrics.shed.inc()
         return unavailable(f"{self._waiting} rows are waiting already")
 
-    def infer(self, inputs: Tensors) -> asyncio.Future[Tensors]:
-        """Return the outputs, in time.
+    def infer(self, inputs: Tensors, done: Done) -> Job:
+        """Compute, and call *done* later on the event loop with the outputs or an error.
 
         Raises:
             Refusal: The queue is full, or no queue would ever be long enough.
         """
-        future: asyncio.Future[Tensors] = self._loop.create_future()
-        self._enqueue(inputs, future=future)
-        return future
+        return self._enqueue(inputs, done=done)
 
     def stream(self, inputs: Tensors) -> Pipe:
         """Return a pipe through which outputs will come.
@@ -149,9 +176,9 @@ class Batcher:
         self,
         inputs: Tensors,
         *,
-        future: asyncio.Future[Tensors] | None = None,
+        done: Done | None = None,
         pipe: Pipe | None = None,
-    ) -> None:
+    ) -> Job:
         rows = len(next(iter(inputs.values())))
         if rows > self._limits.max_queue:
             wanted = f"at most {self._limits.max_queue} rows in one request"
@@ -164,20 +191,20 @@ class Batcher:
             )
         if self._waiting + rows > self._limits.max_queue:
             raise self.shed()
-        self._queue.append(
-            Job(
-                inputs=inputs,
-                rows=rows,
-                shape=tuple(array.shape[1:] for array in inputs.values()),
-                since=perf_counter(),
-                future=future,
-                pipe=pipe,
-            )
+        job = Job(
+            inputs=inputs,
+            rows=rows,
+            shape=tuple([array.shape[1:] for array in inputs.values()]),
+            since=perf_counter(),
+            done=done,
+            pipe=pipe,
         )
+        self._queue.append(job)
         self._waiting += rows
         # Not now but after the other sockets that are readable in this turn of the loop.
         if not self._running:
             self._schedule()
+        return job
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -222,7 +249,7 @@ class Batcher:
         rows = 0
         while self._queue and rows < self._limits.max_batch:
             job = self._queue.popleft()
-            if job.future is not None and job.future.done():
+            if not job.wanted:
                 self._waiting -= job.rows
             elif not jobs:
                 jobs.append(job)
@@ -249,13 +276,7 @@ class Batcher:
         else:
             outcomes = result
         for job, outcome in zip(jobs, outcomes, strict=True):
-            if job.pipe is not None:
-                job.pipe.end(outcome if isinstance(outcome, ModelFault) else None)
-            elif job.future is not None and not job.future.done():
-                if isinstance(outcome, ModelFault):
-                    job.future.set_exception(outcome)
-                else:
-                    job.future.set_result(outcome)
+            job.finish(outcome)
         if isinstance(result, DeviceLost):
             self._lost(result)
             return
@@ -271,13 +292,11 @@ class Batcher:
         """Give up requests that have waited too long, those on the device too."""
         oldest = perf_counter() - self._limits.timeout_s
         for job in (*self._queue, *self._running):
-            if job.since < oldest and job.future is not None and not job.future.done():
+            if job.since < oldest and job.done is not None:
                 self._metrics.expired.inc()
-                job.future.set_exception(
-                    Refusal(504, f"no prediction after {self._limits.timeout_s:g} s")
-                )
+                job.finish(Refusal(504, f"no prediction after {self._limits.timeout_s:g} s"))
         # A stuck device takes no next batch: nobody else would remove them.
-        kept = deque(job for job in self._queue if job.future is None or not job.future.done())
+        kept = deque(job for job in self._queue if job.wanted)
         self._waiting -= sum(j.rows for j in self._queue) - sum(j.rows for j in kept)
         self._queue = kept
         self._metrics.queue_rows.set(self._waiting)

@@ -1,23 +1,18 @@
-"""Requests, answers and refusals, between plain ASGI and the rest."""
+"""Requests, answers and refusals, between the connection and the rest."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON = b"application/json"
-BODY_S = 60.0
-"""Patience with a client that sends its body slowly."""
+REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Refusal(Exception):
@@ -30,6 +25,7 @@ class Refusal(Exception):
         wanted: What should stand there.
         got: What stands there.
         headers: More for the answer.
+        ends: Whether nobody knows where the next request begins.
     """
 
     def __init__(
@@ -41,6 +37,7 @@ class Refusal(Exception):
         wanted: str | None = None,
         got: str | None = None,
         headers: Headers = (),
+        ends: bool = False,
     ) -> None:
         """Keep the parts apart, so that a program can read them."""
         super().__init__(message)
@@ -50,6 +47,7 @@ class Refusal(Exception):
         self.wanted = wanted
         self.got = got
         self.headers = headers
+        self.ends = ends
 
     def answer(self) -> Answer:
         """Return what the client reads."""
@@ -66,10 +64,6 @@ def mismatch(field: str, *, wanted: str, got: str) -> Refusal:
 def unavailable(message: str) -> Refusal:
     """Return the refusal of a request that another replica, or the same one later, can answer."""
     return Refusal(503, message, headers=((b"retry-after", b"1"),))
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +94,7 @@ class Stream:
     """
 
     content_type: bytes
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncGenerator[bytes, None]
     close: Callable[[], None]
 
 
@@ -109,6 +103,9 @@ class Intake:
 
     The queue is bounded in rows; a body becomes rows only once it is whole, so that without this
     bound many large requests at once could take all the memory.
+
+    Attributes:
+        max_request_bytes: Of one body.
     """
 
     def __init__(self, *, max_request_bytes: int) -> None:
@@ -116,12 +113,24 @@ class Intake:
         self.max_request_bytes = max_request_bytes
         self._free = 8 * max_request_bytes
 
-    def take(self, size: int) -> None:
-        """Count *size* more bytes.
+    def announced(self, length: bytes) -> None:
+        """Look at a Content-Length, before the body comes.
+
+        Raises:
+            Refusal: It is too large.
+        """
+        # The parser has made sure that it is a number; it may be one of thousands of digits.
+        if len(length) > 18 or int(length) > self.max_request_bytes:
+            raise self.too_large(f"{length[:20].decode('latin-1')} bytes")
+
+    def take(self, size: int, *, of: int) -> None:
+        """Count *size* more bytes of a body that has *of* with them.
 
         Raises:
             Refusal: They would be too many.
         """
+        if of > self.max_request_bytes:
+            raise self.too_large("more")
         if size > self._free:
             raise unavailable("too many bytes of other requests are being read")
         self._free -= size
@@ -130,78 +139,42 @@ class Intake:
         """Count *size* bytes less."""
         self._free += size
 
-
-class Request:
-    """One request, its body not yet read.
-
-    Attributes:
-        headers: By lower-case name; of several with one name, the last.
-        receive: ASGI's.
-        held: Bytes that `Intake` counts for it.
-    """
-
-    __slots__ = ("_intake", "headers", "held", "receive")
-
-    def __init__(self, scope: Scope, receive: Receive, intake: Intake) -> None:
-        """Wrap what ASGI gives."""
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.receive = receive
-        self.held = 0
-        self._intake = intake
-
-    async def body(self) -> bytes:
-        """Return the whole body.
-
-        Raises:
-            Refusal: It is larger than allowed, compressed, or comes too slowly.
-            ClientGone: The client left before its end.
-        """
-        if self.headers.get(b"content-encoding", b"identity") != b"identity":
-            raise Refusal(415, "compressed bodies are not read here", field="Content-Encoding")
-        # The parser has made sure that it is a number; it may be one of thousands of digits.
-        declared = self.headers.get(b"content-length", b"0")
-        if len(declared) > 18 or int(declared) > self._intake.max_request_bytes:
-            raise self._too_large(f"{declared[:20].decode('latin-1')} bytes")
-        message = await self.receive() if declared != b"0" or self._chunked else None
-        if message is None:
-            return b""
-        first = self._count(message)
-        if not message.get("more_body"):
-            return first
-        parts = [first]
-        try:
-            async with asyncio.timeout(BODY_S):
-                while message.get("more_body"):
-                    message = await self.receive()
-                    parts.append(self._count(message))
-        except TimeoutError:
-            raise Refusal(408, f"the body was not complete after {BODY_S:g} s") from None
-        return b"".join(parts)
-
-    @property
-    def _chunked(self) -> bool:
-        return b"transfer-encoding" in self.headers
-
-    def release(self) -> None:
-        """Say that the bytes are not needed any more."""
-        self._intake.give(self.held)
-        self.held = 0
-
-    def _count(self, message: Message) -> bytes:
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        part: bytes = message.get("body", b"")
-        self._intake.take(len(part))
-        self.held += len(part)
-        if self.held > self._intake.max_request_bytes:
-            raise self._too_large("more")
-        return part
-
-    def _too_large(self, got: str) -> Refusal:
-        wanted = f"at most {self._intake.max_request_bytes} bytes"
+    def too_large(self, got: str) -> Refusal:
+        """Return the refusal of a body that is larger than one may be."""
+        wanted = f"at most {self.max_request_bytes} bytes"
         return Refusal(
             413, f"body: wanted {wanted}, got {got}", field="body", wanted=wanted, got=got
         )
+
+
+@dataclass(slots=True, eq=False)
+class Head:
+    """What comes before the body of a request.
+
+    Attributes:
+        method: In capitals.
+        target: The path as it was sent, with its query.
+        headers: By lower-case name; of several with one name, the last.
+    """
+
+    method: bytes = b""
+    target: bytes = b""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+
+
+Reply = Callable[[Answer | Stream], None]
+Cancel = Callable[[], object]
+Then = Callable[[bytes, Reply], Answer | Cancel]
+"""What is done with a body: it gives the answer, or promises one and says how to give it up."""
+
+
+def start_of(status: int, headers: Headers, *, last: bool) -> bytes:
+    """Return what comes before the body of an answer; *last* ends the connection."""
+    lines = [b"HTTP/1.1 %d %b" % (status, REASONS[status])]
+    lines += [b"%b: %b" % header for header in headers]
+    if last:
+        lines.append(b"connection: close")
+    return b"\r\n".join([*lines, b"\r\n"])
 
 
 def media_type(value: bytes) -> tuple[str, dict[str, str]]:

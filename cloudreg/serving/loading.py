@@ -14,6 +14,7 @@ from time import perf_counter
 from cloudreg.errors import IntegrityError
 from cloudreg.manifest import MANIFEST_FILE, FileEntry, Manifest, Signature
 from cloudreg.serving.checks import ModelFault, SignatureCheck
+from cloudreg.serving.fetch import fetch
 from cloudreg.serving.http import Refusal, parse_json
 from cloudreg.serving.instances import decode, tile
 from cloudreg.serving.options import Options
@@ -53,6 +54,8 @@ def load(options: Options) -> Loaded:
         LoadFailed: No model came of them.
     """
     began = perf_counter()
+    if options.source is not None:
+        fetch(options.source, options.model_dir)
     manifest = verify(options.model_dir, options.manifest, digest=options.digest)
     log.info("%d files, %d bytes: as registered", len(manifest.files), manifest.size)
     if manifest.signature is None:

@@ -7,7 +7,9 @@ Every option has a variable: SageMaker passes no arguments but ``serve``.
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -54,6 +56,7 @@ class Options:
         compute: Where and how the model computes.
         max_request_bytes: Of one request's body.
         drain_s: After SIGTERM, seconds in which health is refused and requests are answered.
+        source: ``gs://`` folder that the files are fetched from first; None where they are there.
     """
 
     platform: Platform
@@ -71,6 +74,7 @@ class Options:
     compute: Compute = field(default_factory=Compute)
     max_request_bytes: int = 32 * 2**20
     drain_s: float = 5.0
+    source: str | None = None
 
 
 def detect(env: Mapping[str, str], *, serve: bool) -> Platform:
@@ -117,6 +121,7 @@ def read(argv: Sequence[str], env: Mapping[str, str]) -> Options:
     return Options(
         platform=platform,
         model_dir=folder,
+        source=None if said.text("model_dir") or not vertex else env.get("AIP_STORAGE_URI"),
         manifest=Path(said.text("manifest") or folder / MANIFEST_FILE),
         digest=said.needed("digest", check_digest),
         model=said.needed("model", check_model),
@@ -156,10 +161,8 @@ def _model_dir(said: _Said, platform: Platform, env: Mapping[str, str]) -> Path:
     if platform is Platform.SAGEMAKER:
         return _sagemaker_models(env)
     if platform is Platform.VERTEX and env.get("AIP_STORAGE_URI"):
-        raise ConfigError(
-            f"AIP_STORAGE_URI is {env['AIP_STORAGE_URI']}: this server does not download files yet",
-            hint="put the version's files into the image, and set CLOUDREG_MODEL_DIR",
-        )
+        # A folder of this process: a container has one, and here many share a machine.
+        return Path(tempfile.gettempdir()) / f"cloudreg-model-{os.getpid()}"
     raise ConfigError("--model-dir is missing", hint="--model-dir DIR, or CLOUDREG_MODEL_DIR")
 
 

@@ -16,17 +16,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from cloudreg.errors import CloudregError, ConfigError, IntegrityError
 from cloudreg.serving.app import App, Phase
 from cloudreg.serving.batching import Batcher
+from cloudreg.serving.connections import Connections
 from cloudreg.serving.device import Device
+from cloudreg.serving.http import Intake
 from cloudreg.serving.loading import Loaded, load
 from cloudreg.serving.metrics import Metrics
 from cloudreg.serving.options import Options
@@ -41,52 +39,7 @@ DEVICE_LOST = 5
 GRACE_S = 20.0
 """For answers under way once the socket is closed; SageMaker kills 30 s after SIGTERM."""
 
-KEEP_ALIVE_S = 620.0
-"""Longer than any load balancer keeps an idle connection: the side that closes must be theirs."""
-
-MAX_HEAD = 65536
-"""Bytes of a request line and its headers, looked at after each read of up to 256 KiB."""
-
-TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-type: application/json\r\nconnection: close\r\n\r\n"
-    b'{"error":"the headers are too long"}'
-)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's parser with a limit: by itself it would keep headers without end."""
-
-    _head = 0
-    _inside = False
-
-    def data_received(self, data: bytes) -> None:
-        """Count what comes before the end of the headers."""
-        if not self._inside:
-            self._head += len(data)
-        super().data_received(data)
-        if self._head > MAX_HEAD and not self._inside and not self.transport.is_closing():
-            self.transport.write(TOO_LONG)
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """Stop counting."""
-        self._inside, self._head = True, 0
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Begin to count again."""
-        self._inside = False
-        super().on_message_complete()
-
-
-class Uvicorn(uvicorn.Server):
-    """uvicorn, with its signals left to us."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
+BACKLOG = 2048
 
 
 class Life:
@@ -101,21 +54,9 @@ class Life:
         self._app = App(options, self._metrics)
         self._batcher: Batcher | None = None
         self._code = 0
-        self._server = Uvicorn(
-            uvicorn.Config(
-                self._app,
-                http=Protocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=False,
-                backlog=2048,
-                timeout_keep_alive=int(KEEP_ALIVE_S),
-                timeout_graceful_shutdown=int(GRACE_S),
-            )
-        )
+        intake = Intake(max_request_bytes=options.max_request_bytes)
+        self._connections = Connections(self._app, self._metrics, intake)
+        self._over = asyncio.Event()
 
     async def run(self) -> int:
         """Live, and return the exit code."""
@@ -123,7 +64,12 @@ class Life:
             self._loop.add_signal_handler(number, self._drain)
         device = Device(self._loop)
         device.call(lambda: load(self._options), lambda result: self._loaded(device, result))
-        await self._server.serve(sockets=[self._listener])
+        server = await self._loop.create_server(
+            self._connections.make, sock=self._listener, backlog=BACKLOG
+        )
+        await self._over.wait()
+        server.close()
+        await self._connections.close(grace_s=GRACE_S)
         if self._batcher is not None:
             self._batcher.close()
         return self._code
@@ -174,19 +120,17 @@ class Life:
     def _end(self, code: int) -> None:
         self._app.phase = Phase.FAILED
         self._code = code
-        self._server.should_exit = True
+        self._over.set()
 
     def _drain(self) -> None:
         if self._app.phase is not Phase.READY:
             # Nobody was promised an answer; or it is the second signal, of somebody in a hurry.
-            self._server.should_exit = True
+            self._over.set()
             return
         self._app.phase = Phase.DRAINING
+        self._connections.draining = True
         log.info("draining for %g s", self._options.drain_s)
-        self._loop.call_later(self._options.drain_s, self._leave)
-
-    def _leave(self) -> None:
-        self._server.should_exit = True
+        self._loop.call_later(self._options.drain_s, self._over.set)
 
 
 def serve(options: Options) -> int:
@@ -201,7 +145,9 @@ def serve(options: Options) -> int:
     os.dup2(2, 1)
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     try:
-        listener = socket.create_server((options.host, options.port), family=family, backlog=2048)
+        listener = socket.create_server(
+            (options.host, options.port), family=family, backlog=BACKLOG
+        )
     except OSError as error:
         raise ConfigError(f"{options.host} port {options.port}: {error.strerror}") from error
     if options.exit_with_parent:

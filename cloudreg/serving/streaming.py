@@ -1,12 +1,20 @@
-"""Answers that come piece by piece: from the device's thread to the event loop."""
+"""Answers that come piece by piece: from the device's thread to the event loop, and as lines."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from cloudreg.serving.checks import Tensors
+import orjson
+
+from cloudreg.serving import instances
+from cloudreg.serving.checks import ModelFault, Tensors
+from cloudreg.serving.http import Refusal, Stream
+
+LINES = "application/jsonlines"
+EVENTS = "text/event-stream"
 
 AHEAD = 64
 """Pieces that may wait for a slow client before the device waits too."""
@@ -46,7 +54,7 @@ class Pipe:
         self.closed = True
         self._room.release()
 
-    async def read(self) -> AsyncIterator[Tensors]:
+    async def read(self) -> AsyncGenerator[Tensors, None]:
         """Yield the pieces.
 
         Raises:
@@ -62,3 +70,38 @@ class Pipe:
                 raise piece
             self._room.release()
             yield piece
+
+
+async def begin(kind: str, pipe: Pipe) -> Stream:
+    """Return the stream once its first piece is there: until then an error has its own status.
+
+    Raises:
+        Refusal: The first piece did not come in time.
+        Exception: What the model raised before it.
+    """
+    source = pipe.read()
+    try:
+        first = await anext(source, None)
+    except TimeoutError:
+        pipe.close()
+        raise Refusal(504, "no first piece in time") from None
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        async with aclosing(source):
+            try:
+                if first is not None:
+                    yield _line(kind, instances.encode(first))
+                    async for outputs in source:
+                        yield _line(kind, instances.encode(outputs))
+            except (ModelFault, TimeoutError) as error:
+                # The status is sent: the last line is the only place left to say it.
+                said = str(error) or "no next piece in time"
+                yield _line(kind, orjson.dumps({"error": said}), event="error")
+
+    return Stream(content_type=kind.encode(), pieces=pieces(), close=pipe.close)
+
+
+def _line(kind: str, data: bytes, event: str | None = None) -> bytes:
+    if kind == EVENTS:
+        return (f"event: {event}\n".encode() if event else b"") + b"data: " + data + b"\n\n"
+    return data + b"\n"

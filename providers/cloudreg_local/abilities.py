@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloudreg.capabilities import Capabilities
+from cloudreg.types import ScalingMetric
 
 GPUS = (
     "A10", "A10G", "A100", "A100-40GB", "A100-80GB", "B200", "GB200", "H100", "H200",
@@ -12,25 +13,37 @@ GPUS = (
 
 MAX_REPLICAS = 16
 MAX_VARIANTS = 10
+MAX_FALLBACK = 4
+"""As many as a cloud takes, so that its configuration can be tried here."""
 
 
 def capabilities(*, emulate_accelerators: bool) -> Capabilities:
     """Return what a local target can do."""
     reasons = {
+        "kinds": "min_replicas = 0 rests here, and every request is answered at once",
         "max_replicas": "replicas share one machine",
+        "scaling_metrics": "requests are counted here, and replicas share one machine's processors",
+        "pools": "all endpoints share this one machine anyway",
+        "step_scaling": "a replica starts in seconds, so that the target alone is quick enough",
     }
     if not emulate_accelerators:
         reasons["accelerators"] = "it serves on the CPU"
+        reasons["gpu_fallback"] = "it serves on the CPU, which never runs out"
         reasons["machine_types"] = "this machine is the only one"
     advice = "emulate_accelerators = true in the target's section accepts it and serves on the CPU"
     return Capabilities(
         accelerators=frozenset(GPUS) if emulate_accelerators else frozenset(),
         scale_to_zero=True,
         autoscaling=True,
+        scaling_metrics=frozenset({ScalingMetric.CONCURRENCY, ScalingMetric.REQUESTS_PER_MINUTE}),
+        step_scaling=False,
+        gpu_fallback=MAX_FALLBACK if emulate_accelerators else 0,
         traffic_split=MAX_VARIANTS,
         max_replicas=MAX_REPLICAS,
         max_request_bytes=None,
         variant_metrics=True,
+        streaming=True,
+        batch=True,
         machine_types=emulate_accelerators,
         reasons=reasons,
         nearest={} if emulate_accelerators else dict.fromkeys(GPUS, advice),

@@ -5,30 +5,30 @@ The process that asks may end: the supervisor goes on.
 
 from __future__ import annotations
 
-import http.client
 import importlib.util
+import json
 import os
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
 from cloudreg.errors import (
     AlreadyExists,
+    CloudregError,
     InvalidRequest,
     NotFound,
-    OperationFailed,
-    OperationTimeout,
     ProviderNotInstalled,
     Unavailable,
+    Unsupported,
 )
 from cloudreg.names import check_endpoint
-from cloudreg.provider import Operation
+from cloudreg.provider import LINES, Operation
 from cloudreg.types import (
     Endpoint,
     EndpointSpec,
@@ -38,6 +38,7 @@ from cloudreg.types import (
     VariantMetrics,
 )
 from cloudreg_local import logs, wire
+from cloudreg_local.calls import Caller
 from cloudreg_local.disk import make_folder
 from cloudreg_local.errors import translated
 from cloudreg_local.folder import EndpointFolder, now
@@ -122,37 +123,42 @@ class LocalEndpoints:
         timeout_s: float,
         variant: str | None = None,
     ) -> bytes:
-        headers = {"Content-Type": content_type}
-        if variant is not None:
-            headers[wire.VARIANT_HEADER] = variant
-        status, problem, answer = self._ask(
-            name, "POST", "/invocations", body, headers=headers, timeout_s=timeout_s
-        )
-        said = answer.decode(errors="replace").strip()[:2000]
-        if problem == "no-variant":
-            raise NotFound(
-                f"endpoint {name} has no variant {variant!r}",
-                target=self._target,
-                hint="cloudreg status shows its variants",
-            )
-        if problem == "unavailable":
-            raise Unavailable(f"endpoint {name}: {said}", target=self._target)
-        if 400 <= status < 500:
-            raise InvalidRequest(f"endpoint {name} answered {status}: {said}", target=self._target)
-        if status >= 500:
-            raise OperationFailed(
-                f"endpoint {name} answered {status}: {said}",
-                target=self._target,
-                logs=self.logs(name, variant=variant, lines=20),
-            )
-        return answer
+        caller = self._caller(name)
+        with caller.asked(
+            "POST", "/invocations", body, content_type=content_type, timeout_s=timeout_s,
+            variant=variant,
+        ) as answer:  # fmt: skip
+            return answer.whole()
+
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        caller = self._caller(name)
+        with caller.asked(
+            "POST", "/invocations", body, content_type=content_type, timeout_s=timeout_s,
+            variant=variant, accept=accept,
+        ) as answer:  # fmt: skip
+            yield from answer.pieces()
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        raise self._queues_nothing(name)
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        raise self._queues_nothing(name)
 
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
             raise InvalidRequest(f"window_s {window_s} is not 0 or more", target=self._target)
         path = f"/-/metrics?window_s={window_s!r}"
-        _, _, answer = self._ask(name, "GET", path, None, headers={}, timeout_s=10.0)
-        return wire.metrics_from(answer)
+        with self._caller(name).asked("GET", path, None, timeout_s=10.0) as answer:
+            return wire.metrics_from(answer.whole())
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         desired, observed, _ = self._look(name)
@@ -169,17 +175,20 @@ class LocalEndpoints:
         with self._translated(name):
             return logs.tail(self._folder(name).logs, lines=lines, names=names)
 
-    def _ask(
-        self,
-        name: str,
-        method: str,
-        path: str,
-        body: bytes | None,
-        *,
-        headers: dict[str, str],
-        timeout_s: float,
-    ) -> tuple[int, str | None, bytes]:
-        """Send one request to the endpoint's router; return status, its own problem and body."""
+    def native(self, name: str) -> dict[str, Any]:
+        """Return the endpoint's files as they are, and whether its supervisor lives."""
+        desired, observed, alive = self._look(name)
+        if desired is None:
+            raise self._missing(name)
+        return {
+            "desired": json.loads(wire.encode(desired)),
+            "observed": json.loads(wire.encode(observed)) if observed is not None else None,
+            "alive": alive,
+            "path": str(self._folder(name).path),
+        }
+
+    def _caller(self, name: str) -> Caller:
+        """Return what talks to the endpoint's router."""
         desired, observed, alive = self._look(name)
         if desired is None:
             raise self._missing(name)
@@ -188,22 +197,9 @@ class LocalEndpoints:
             raise Unavailable(
                 f"endpoint {name} is {seen.status}: {seen.message}", target=self._target
             )
-        address = urlsplit(seen.url)
-        connection = http.client.HTTPConnection(
-            address.hostname or "", address.port, timeout=timeout_s
+        return Caller(
+            name, seen.url, target=self._target, last_words=partial(self.logs, name, lines=20)
         )
-        try:
-            connection.request(method, path, body=body, headers=headers)
-            response = connection.getresponse()
-            return response.status, response.headers.get(wire.ERROR_HEADER), response.read()
-        except TimeoutError as error:
-            raise OperationTimeout(
-                f"endpoint {name} did not answer in {timeout_s:g} s", target=self._target
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"endpoint {name}: {error}", target=self._target) from error
-        finally:
-            connection.close()
 
     def _check(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> None:
         """Refuse what could not be started, before anything is touched."""
@@ -276,6 +272,7 @@ class LocalEndpoints:
             command=self._settings.server_command or SERVER,
             host=self._settings.host,
             ports=self._settings.port_range,
+            devices=self._settings.devices,
         )
         folder.ask(desired)
         started = folder.supervise()
@@ -316,6 +313,15 @@ class LocalEndpoints:
 
     def _folder(self, name: str) -> EndpointFolder:
         return EndpointFolder(self._root / check_endpoint(name))
+
+    def _queues_nothing(self, name: str) -> CloudregError:
+        if self._look(name)[0] is None:
+            return self._missing(name)
+        return Unsupported(
+            f"endpoint {name} queues nothing: it answers at once",
+            target=self._target,
+            hint=f"cloudreg predict {name}, which waits for the answer",
+        )
 
     def _missing(self, name: str) -> NotFound:
         return NotFound(f"no endpoint {name!r} is here", target=self._target)

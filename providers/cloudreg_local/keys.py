@@ -13,10 +13,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from cloudreg.errors import InvalidRequest
-
-MAX_KEY = 1024
-"""Bytes of the longest key that every supported store takes."""
+from cloudreg.names import check_key as check_text
 
 PIECE = 80
 """Bytes of a name before encoding, which triples them at worst: 255 is the usual limit."""
@@ -32,27 +29,8 @@ _SPECIAL_END = re.compile(r"\.(?=[d+]$)")
 
 
 def check_key(key: str) -> bytes:
-    """Return the bytes of *key*, if it is a relative path.
-
-    Raises:
-        InvalidRequest: Empty, too long, absolute, with ``.``, ``..`` or empty parts, NUL or
-            backslash.
-    """
-    try:
-        raw = key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"key {key[:80]!r} is not Unicode text") from error
-    if (
-        not 1 <= len(raw) <= MAX_KEY
-        or b"\0" in raw
-        or b"\\" in raw
-        or any(part in (b"", b".", b"..") for part in raw.split(b"/"))
-    ):
-        raise InvalidRequest(
-            f"key {key[:80]!r}: a relative path of 1 to {MAX_KEY} bytes, "
-            "without . or .. or empty parts, NUL or backslash"
-        )
-    return raw
+    """Return the bytes of *key*, if it is one; see `cloudreg.names.check_key`."""
+    return check_text(key).encode()
 
 
 def path_of(raw: bytes) -> str:

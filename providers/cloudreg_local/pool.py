@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from cloudreg.types import Resources, Scaling, Variant
+from cloudreg.types import Resources, Scaling, ScalingMetric, Variant
+from cloudreg_local.devices import Devices
 from cloudreg_local.logs import LogFile
 from cloudreg_local.replica import DRAIN_S, Launch, Replica
+
+MINUTE_S = 60.0
 
 SLIGHT = 0.1
 """Mean of requests in flight that counts as none, once there are none."""
@@ -67,12 +71,14 @@ class Surroundings:
         session: Talks to replicas.
         changed: Called when a replica's state changes.
         numbers: Gives each replica a number of its own.
+        devices: Gives each its accelerator.
     """
 
     folder: Path
     session: aiohttp.ClientSession
     changed: Callable[[], None]
     numbers: Iterator[int]
+    devices: Devices
 
     @classmethod
     def at(
@@ -89,6 +95,7 @@ class Surroundings:
             session=session,
             changed=changed,
             numbers=itertools.count(max(taken, default=0) + 1),
+            devices=Devices(folder.parent.parent / "devices"),
         )
 
 
@@ -126,7 +133,9 @@ class Pool:
         self._floor = 0
         self._served = ""
         self._load = 0.0
-        self._arrived = False
+        self._arrived = 0
+        self._minute: deque[tuple[float, int]] = deque()
+        self._grown_at = -math.inf
         self._busy_at = asyncio.get_running_loop().time()
         self._quiet_since: float | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -181,6 +190,7 @@ class Pool:
             self.replicas.append(
                 Replica(
                     self._launch,
+                    seat=self._around.devices.take(self._launch.env),
                     log=LogFile(path),
                     session=self._around.session,
                     changed=self._changed,
@@ -246,20 +256,24 @@ class Pool:
 
     def arrived(self) -> None:
         """Take note that a request came."""
-        self._arrived = True
+        self._arrived += 1
 
     def autoscale(self, now: float) -> None:
-        """Let the number of replicas follow the requests in flight."""
+        """Let the number of replicas follow the requests."""
         if not self.scaling.autoscaled or self._closed:
             return
         inflight = self.waiting + sum(replica.inflight for replica in self.replicas)
         if inflight or self._arrived:
-            self._busy_at, self._arrived = now, False
+            self._busy_at = now
+        lately = self._in_a_minute(now)
         # Up at once, down with the mean: a short gap between requests is not idleness.
         self._load = max(inflight, 0.7 * self._load + 0.3 * inflight)
         if not inflight and self._load < SLIGHT:
             self._load = 0.0
-        wanted = math.ceil(round(self._load / self.scaling.concurrency, 2))
+        followed = self._load
+        if self.scaling.metric is ScalingMetric.REQUESTS_PER_MINUTE:
+            followed = lately
+        wanted = math.ceil(round(followed / self.scaling.target, 2))
         wanted = min(max(wanted, self.scaling.min_replicas), self.scaling.max_replicas)
         wanted = max(wanted, self._floor)
         if wanted == 0 and self.desired:
@@ -271,13 +285,27 @@ class Pool:
             wanted = 1
         if wanted >= self.desired:
             self._quiet_since = None
-            if wanted > self.desired:
+            if wanted > self.desired and now - self._grown_at >= self._pause_s():
+                self._grown_at = now
                 self.resize(wanted)
         elif self._quiet_since is None:
             self._quiet_since = now
         elif now - self._quiet_since >= self.scaling.scale_in_cooldown_s:
             self._quiet_since = None
             self.resize(wanted)
+
+    def _in_a_minute(self, now: float) -> int:
+        """Return how many requests came in the last minute."""
+        if self._arrived:
+            self._minute.append((now, self._arrived))
+            self._arrived = 0
+        while self._minute and now - self._minute[0][0] >= MINUTE_S:
+            self._minute.popleft()
+        return sum(count for _, count in self._minute)
+
+    def _pause_s(self) -> float:
+        # A replica starts here in seconds: without a wish there is nothing to wait for.
+        return self.scaling.scale_out_cooldown_s or 0.0
 
     def _leave(self, replica: Replica, *, drain_s: float = DRAIN_S) -> None:
         task = asyncio.create_task(replica.stop(drain_s=drain_s))

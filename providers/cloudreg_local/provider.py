@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cloudreg.capabilities import Capabilities
 from cloudreg.provider import ProviderContext
 from cloudreg_local.abilities import capabilities
-from cloudreg_local.endpoints import LocalEndpoints
+from cloudreg_local.batches import LocalBatch
+from cloudreg_local.endpoints import SERVER, LocalEndpoints
 from cloudreg_local.registry import LocalRegistry
 from cloudreg_local.store import LocalStore
 
@@ -35,6 +36,15 @@ class LocalProvider:
         self.registry = LocalRegistry(root / "registry", target=context.target)
         self.endpoints = LocalEndpoints(
             root / "endpoints", self.store, settings, self.capabilities, target=context.target
+        )
+
+        self.batch = LocalBatch(
+            root / "batch",
+            self.store,
+            self.capabilities,
+            store_root=root / "store",
+            command=settings.server_command or SERVER,
+            target=context.target,
         )
 
     def close(self) -> None:

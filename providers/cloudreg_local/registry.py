@@ -9,9 +9,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from cloudreg.errors import AlreadyExists, Conflict, NotFound
 from cloudreg.names import check_digest, check_model, check_stage, short
@@ -91,6 +93,19 @@ class LocalRegistry:
             sync_folder(folder)
             _digest_path(folder, digest).unlink(missing_ok=True)
             sync_folder(folder / "digests")
+
+    def native(self, model: str, digest: str) -> dict[str, Any]:
+        """Return the version's record as its file has it, and where that file is."""
+        check_digest(digest)
+        folder = self._root / check_model(model)
+        with self._translated(model):
+            known = self._by_digest(folder, digest)
+            if known is None:
+                raise NotFound(
+                    f"{model}: {short(digest)} is not published there", target=self._target
+                )
+            path = folder / f"{known.number}.json"
+            return {**json.loads(path.read_bytes()), "path": str(path)}
 
     @contextmanager
     def _changing(self, model: str) -> Iterator[Path]:

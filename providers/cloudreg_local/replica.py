@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from cloudreg_local.devices import Seat
 from cloudreg_local.logs import LogFile
 
 STEADY_S = 10.0
@@ -66,6 +67,7 @@ class Replica:
         self,
         launch: Launch,
         *,
+        seat: Seat,
         log: LogFile,
         session: aiohttp.ClientSession,
         changed: Callable[[], None],
@@ -74,11 +76,13 @@ class Replica:
 
         Args:
             launch: How.
+            seat: On which device; given back when it has ended.
             log: Where its words go.
             session: For health checks.
             changed: Called when its state changes.
         """
         self.log = log
+        self.device = seat.device
         self.ready = False
         self.draining = False
         self.inflight = 0
@@ -88,6 +92,7 @@ class Replica:
         self.trouble = ""
         self.given_up = False
         self._launch = launch
+        self._seat = seat
         self._session = session
         self._changed = changed
         self._crashes = 0
@@ -117,6 +122,7 @@ class Replica:
         self._life.cancel()
         # Waited for rather than awaited: who cancels this must not take it for the end of that.
         await asyncio.wait({self._life})
+        self._seat.release()
         self.log.close()
 
     async def _live(self) -> None:
@@ -146,9 +152,11 @@ class Replica:
             stdout=PIPE,
             stderr=PIPE,
             cwd=self._launch.cwd,
-            env={**os.environ, **self._launch.env},
+            env={**os.environ, **self._seat.env, **self._launch.env},
         )
         self.pid = process.pid
+        if self.device:
+            self.log.write(f"cloudreg: the model server's device is {self.device}")
         assert process.stdout is not None
         assert process.stderr is not None
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()

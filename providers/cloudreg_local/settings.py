@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Device = Annotated[str, Field(pattern=r"^cuda:([0-9]{1,3}|(GPU|MIG)-[0-9A-Za-z-]+)$")]
 
 
 class LocalSettings(BaseModel):
@@ -17,6 +18,8 @@ class LocalSettings(BaseModel):
         host: Address that endpoints listen on. Nobody is asked for a password there.
         port_range: First and last port of endpoints; without it, any free one.
         emulate_accelerators: Accept every GPU class and machine, and serve on the CPU.
+        devices: GPUs that model servers get, each the one that the fewest others have; without it,
+            those that this machine shows. None at all is ``[]``.
         server_command: Starts the model server; the options of ``cloudreg.serving`` are added.
     """
 
@@ -26,10 +29,13 @@ class LocalSettings(BaseModel):
     host: str = Field(default="127.0.0.1", min_length=1)
     port_range: tuple[Port, Port] | None = None
     emulate_accelerators: bool = False
+    devices: tuple[Device, ...] | None = None
     server_command: tuple[str, ...] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
-    def _check_range(self) -> LocalSettings:
+    def _check(self) -> LocalSettings:
         if self.port_range and self.port_range[0] > self.port_range[1]:
             raise ValueError("port_range: the first port is above the last")
+        if self.devices and len(set(self.devices)) < len(self.devices):
+            raise ValueError("devices: one of them stands there twice")
         return self

@@ -125,6 +125,7 @@ class Supervisor:
             self._job.cancel()
             await asyncio.gather(self._job, return_exceptions=True)
         self._generation = desired.generation
+        self._around.devices.offer(desired.devices)
         self._report(OperationState.RUNNING, "", instance=desired.instance)
         work = self._delete(desired) if desired.deleted else self._change(desired)
         self._job = asyncio.create_task(work)
@@ -350,6 +351,7 @@ class Supervisor:
                     trouble=pool.trouble,
                     logs=tuple(replica.log.name for replica in pool.replicas),
                     pids=tuple(replica.pid for replica in pool.replicas if replica.pid),
+                    devices=tuple(replica.device for replica in pool.replicas if replica.device),
                 )
                 for variant, pool in self._pools
             ),

@@ -43,6 +43,7 @@ class Desired:
         command: Starts a model server.
         host: Address to listen on.
         ports: First and last port; None for any.
+        devices: GPUs for its model servers; None for what the machine shows.
         deleted: Whether it should go.
     """
 
@@ -53,6 +54,7 @@ class Desired:
     command: tuple[str, ...]
     host: str = "127.0.0.1"
     ports: tuple[int, int] | None = None
+    devices: tuple[str, ...] | None = None
     deleted: bool = False
 
 
@@ -65,12 +67,14 @@ class Seen:
         trouble: Why replicas are missing.
         logs: Names of its log files.
         pids: Its processes.
+        devices: Of its replicas, where they have any.
     """
 
     status: VariantStatus
     trouble: str = ""
     logs: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

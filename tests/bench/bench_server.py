@@ -40,6 +40,10 @@ ECHO, OWN, LIT, LIT_BATCHED, ML = (
 )  # fmt: skip
 
 
+Figures = dict[tuple[str, int], tuple[float, float]]
+"""Requests per second, and microseconds of CPU for each, by server and clients."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
     """How a server is started, and how it is asked.
@@ -204,7 +208,7 @@ def run() -> None:
     _judge(figures)
 
 
-def _measure(model: str, folder: Path, stack: ExitStack) -> dict[tuple[str, int], float]:
+def _measure(model: str, folder: Path, stack: ExitStack) -> Figures:
     import net
     import torch
 
@@ -244,8 +248,8 @@ def _table(
     model: str,
     servers: Mapping[str, Server],
     seen: Mapping[tuple[str, int], Sequence[tuple[Load, float]]],
-) -> dict[tuple[str, int], float]:
-    rates = {}
+) -> Figures:
+    figures = {}
     for clients in CLIENTS:
         print(f"\n{model} model, {clients} at once: medians of {ROUNDS} x {SECONDS:g} s")
         print(f"  {'server':<24} {'req/s':>7} {'ratio':>6} {'p50 ms':>7} {'p99 ms':>7}"
@@ -254,30 +258,32 @@ def _table(
         for name in servers:
             loads = [load for load, _ in seen[name, clients]]
             middle = partial(_median, loads)
-            rate = rates[name, clients] = middle("rps")
+            rate = middle("rps")
             cpu_us = statistics.median(cpu for _, cpu in seen[name, clients]) * 1e6
+            figures[name, clients] = rate, cpu_us
             print(f"  {name:<24} {rate:7.0f} {rate / own:6.2f} {middle('p50_ms'):7.2f}"
                   f" {middle('p99_ms'):7.2f} {cpu_us:7.0f} {sum(x.errors for x in loads):6d}"
                   f" {middle('busy'):5.2f}")  # fmt: skip
     print(f"\n{model} model: from the command to the first answer, and memory after the load")
     for name, server in servers.items():
         print(f"  {name:<24} {server.start_s:7.2f} s {server.pss_mib:7.0f} MiB")
-    return rates
+    return figures
 
 
 def _median(loads: Sequence[Load], name: str) -> float:
     return statistics.median(getattr(load, name) for load in loads)
 
 
-def _judge(figures: Mapping[str, Mapping[tuple[str, int], float]]) -> None:
+def _judge(figures: Mapping[str, Figures]) -> None:
     print("\nthe server against what was wanted")
     for clients in CLIENTS:
         tiny, mid = figures["tiny"], figures["mid"]
-        share = tiny[OWN, clients] / tiny[ECHO, clients]
-        print(f"  tiny, {clients} at once: {share:.2f} of the echo's requests, wanted 0.7")
-        lit = max(mid.get((name, clients), 0.0) for name in (LIT, LIT_BATCHED))
-        if lit:
-            times = mid[OWN, clients] / lit
+        (own, own_us), (echo, echo_us) = tiny[OWN, clients], tiny[ECHO, clients]
+        print(f"  tiny, {clients} at once: {own / echo:.2f} of the echo's requests, wanted 0.7;"
+              f" the echo's CPU is {echo_us / own_us:.2f} of the server's")  # fmt: skip
+        lit = max(mid.get((name, clients), (0.0, 0.0)) for name in (LIT, LIT_BATCHED))
+        if lit[0]:
+            times = mid[OWN, clients][0] / lit[0]
             print(f"  mid, {clients} at once: {times:.2f} x the better LitServe's, wanted 4")
 
 

@@ -1,4 +1,4 @@
-"""Load on one HTTP route, from many connections: ``load.py PORT PATH BODY CONNECTIONS SECONDS``.
+"""Load on one HTTP route: ``load.py PORT PATH BODY CONNECTIONS SECONDS [HEADER …]``.
 
 Each connection has one request under way: it sends the next one once the answer is whole. The
 requests are built beforehand, and an answer is only looked at for its status and its length, so
@@ -14,6 +14,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,9 +57,18 @@ class _Client:
         self.sent = 0.0
 
 
-def press(port: int, path: str, body: bytes, *, connections: int, seconds: float) -> Load:
-    """Send requests for *seconds*, and return what came back."""
+def press(
+    port: int,
+    path: str,
+    body: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    headers: Sequence[str] = (),
+) -> Load:
+    """Send requests for *seconds*, and return what came back; *headers* are sent with each."""
     head = f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+    head += "".join(f"{header}\r\n" for header in headers)
     request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
     poll = select.epoll()
     clients = {}
@@ -121,7 +131,7 @@ def press(port: int, path: str, body: bytes, *, connections: int, seconds: float
     )
 
 
-def main(port: str, path: str, body: str, connections: str, seconds: str) -> int:
+def main(port: str, path: str, body: str, connections: str, seconds: str, *headers: str) -> int:
     """Print the figures as JSON; *body* is the name of a file."""
     figures = press(
         int(port),
@@ -129,6 +139,7 @@ def main(port: str, path: str, body: str, connections: str, seconds: str) -> int
         Path(body).read_bytes(),
         connections=int(connections),
         seconds=float(seconds),
+        headers=headers,
     )
     print(json.dumps(asdict(figures)))
     return 0

@@ -262,7 +262,7 @@ def test_vertex(start: Start, tmp_path: Path) -> None:
     # W is 0 to 5 row by row, b is 1 and -1: every product is exact in float32.
     assert answer == {"predictions": [[17.0, 21.0]]}
     server.term()
-    assert server.get("/v1/endpoints/1/deployedModels/2")[0] == 503
+    server.until(lambda: server.get("/v1/endpoints/1/deployedModels/2")[0] == 503)
 
 
 def test_deterministic_answers(start: Start, tmp_path: Path) -> None:

@@ -380,3 +380,40 @@ def test_any_connection(server: Any, data: bytes, cut: int) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(whole[:cut] + data)
     assert server.get("/ping")[0] == 200
+
+
+def test_a_data_set_line_by_line(server: Any) -> None:
+    """Each line has its answer in its place, and what is wrong with one is said in its own."""
+    lines = ["[1, 3, 1]", "[1, 2]", "", "no JSON", "[666, 0, 0]", "[2, 3, 1]"]
+    status, found, data = server.request(
+        "POST",
+        "/invocations",
+        "\n".join(lines).encode(),
+        **{"Content-Type": "application/jsonlines"},
+    )
+    said = [json.loads(line) for line in data.splitlines()]
+    wanted = server.predict([[1, 3, 1], [2, 3, 1]])
+
+    assert (status, found["content-type"]) == (200, "application/jsonlines")
+    assert ["prediction" in one for one in said] == [True, False, False, False, True]
+    assert kit.close([said[0]["prediction"], said[4]["prediction"]], wanted)
+    assert said[1]["field"] == "instance"
+    assert "instance: wanted" in said[1]["error"]
+    assert "no JSON" in said[2]["error"]
+    assert "the number of the beast" in said[3]["error"]
+    alive(server)
+
+
+def test_a_large_data_set(server: Any) -> None:
+    """More lines than the model takes at once are answered in their order."""
+    rows = [[float(n), 1.0, 1.0] for n in range(1, 301)]
+    body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    status, _, data = server.request(
+        "POST", "/invocations", body, **{"Content-Type": "application/jsonlines"}
+    )
+    said = [json.loads(line)["prediction"] for line in data.splitlines()]
+
+    assert status == 200
+    assert kit.close(said[:30], server.predict(rows[:30]))
+    assert kit.close(said[-30:], server.predict(rows[-30:]))
+    assert len(said) == 300

@@ -30,6 +30,7 @@ from cloudreg.types import (
     OperationStatus,
     Resources,
     Scaling,
+    ScalingMetric,
     Variant,
 )
 from cloudreg_local import PLUGIN
@@ -99,7 +100,9 @@ class Bench:
         name: str,
         *variants: tuple[str, ModelVersion, int],
         replicas: tuple[int, int] = (1, 1),
+        metric: ScalingMetric = ScalingMetric.CONCURRENCY,
         concurrency: float = 4.0,
+        grow_s: float | None = None,
         cooldown_s: float = 300.0,
         gpu: str | None = None,
         env: Mapping[str, str] | None = None,
@@ -107,7 +110,9 @@ class Bench:
         scaling = Scaling(
             min_replicas=replicas[0],
             max_replicas=replicas[1],
-            concurrency=concurrency,
+            metric=metric,
+            target=concurrency,
+            scale_out_cooldown_s=grow_s,
             scale_in_cooldown_s=cooldown_s,
         )
         return EndpointSpec(

@@ -41,6 +41,10 @@ class Handler(BaseHTTPRequestHandler):
             self.echo()
             return
         body = b"".join(self.body())
+        if self.headers.get("Content-Type") == "application/jsonlines":
+            said = [json.dumps(self.scored(line)).encode() + b"\n" for line in body.splitlines()]
+            self.send(200, b"".join(said), {})
+            return
         try:
             asked = json.loads(body)
         except ValueError:
@@ -59,8 +63,18 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"x" * 50)
             self.wfile.flush()
             os._exit(9)
+        if "pieces" in asked:
+            self.stream(
+                asked["pieces"],
+                row=b'{"predictions": [%d]}\n',
+                last=asked.get("error"),
+                broken=asked.get("broken", False),
+            )
+            return
         if "stream" in asked:
-            self.stream(asked["stream"], cut=asked.get("cut", False))
+            self.stream(
+                asked["stream"], cut=asked.get("cut", False), broken=asked.get("broken", False)
+            )
             return
         self.answer(
             asked.get("status", 200),
@@ -71,8 +85,22 @@ class Handler(BaseHTTPRequestHandler):
                 "path": self.path,
                 "type": self.headers.get("Content-Type"),
                 "env": os.environ.get("STANDIN_MARK"),
+                "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+                "device": os.environ.get("CLOUDREG_DEVICE"),
             },
         )
+
+    def scored(self, line: bytes) -> object:
+        """Answer one record of a data set."""
+        try:
+            asked = json.loads(line)
+        except ValueError:
+            return {"error": "that is no JSON"}
+        if isinstance(asked, dict):
+            time.sleep(asked.get("sleep_s", 0))
+            if "fail" in asked:
+                return {"error": asked["fail"]}
+        return {"prediction": {"number": self.options.number, "asked": asked}}
 
     def echo(self) -> None:
         """Say what came in."""
@@ -101,24 +129,44 @@ class Handler(BaseHTTPRequestHandler):
             left -= len(chunk)
             yield chunk
 
-    def stream(self, count: int, *, cut: bool) -> None:
-        """Answer in chunks, each at once."""
+    def stream(
+        self,
+        count: int,
+        *,
+        row: bytes = b"row %d\n",
+        last: str | None = None,
+        cut: bool = False,
+        broken: bool = False,
+    ) -> None:
+        """Answer in chunks, each at once, and end the process or the connection in the middle."""
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for number in range(count):
-            data = f"row {number}\n".encode()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            self.wfile.flush()
+        rows = [row % number for number in range(count)]
+        if last is not None:
+            rows.append(json.dumps({"error": last}).encode() + b"\n")
+        for data in rows:
+            try:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                self.wfile.flush()
+            except OSError:
+                print("the reader left", file=sys.stderr, flush=True)
+                self.close_connection = True
+                return
             time.sleep(0.05)
+        if broken:
+            self.close_connection = True
+            return
         if cut:
             os._exit(9)
         self.wfile.write(b"0\r\n\r\n")
 
     def answer(self, status: int, document: object, headers: dict[str, str] | None = None) -> None:
-        data = json.dumps(document).encode()
+        self.send(status, json.dumps(document).encode(), headers or {})
+
+    def send(self, status: int, data: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cloudreg.types import EndpointStatus, OperationState
+from cloudreg.types import EndpointStatus, OperationState, ScalingMetric
 from cloudreg_local.router import MAX_WAITING
 
 
@@ -53,6 +53,43 @@ def test_load_brings_replicas_and_idleness_takes_them(
     assert len(set(busy)) == 3
     until(lambda: len(bench.processes("follow")) == 2)
     assert bench.provider.endpoints.endpoint("follow").status is EndpointStatus.READY
+
+
+def test_requests_of_a_minute_bring_replicas(
+    bench: Any, load: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    """Where replicas follow requests a minute, so many of them bring as many replicas.
+
+    It makes no difference that none of the requests waits for another.
+    """
+    bench.create(
+        bench.spec(
+            "minute",
+            ("primary", bench.version(1), 100),
+            replicas=(1, 3),
+            metric=ScalingMetric.REQUESTS_PER_MINUTE,
+            concurrency=40.0,
+        )
+    )
+    for _ in range(60):
+        bench.ask("minute")
+    until(lambda: replicas(bench, "minute") == (2, 2))
+
+
+def test_growth_waits_for_its_cooldown(
+    bench: Any, load: Callable[..., Any], until: Callable[..., Any]
+) -> None:
+    """After replicas came, more come only when the cooldown is over, whatever the load is."""
+    bench.create(
+        bench.spec(
+            "slow", ("primary", bench.version(1), 100), replicas=(1, 8), concurrency=1, grow_s=3600
+        )
+    )
+    with load(bench, "slow", threads=2, sleep_s=0.05):
+        until(lambda: replicas(bench, "slow") == (2, 2))
+    with load(bench, "slow", threads=6, sleep_s=0.05) as asked:
+        asked.more(100)
+        assert replicas(bench, "slow") == (2, 2)
 
 
 def test_fixed_number_stays(bench: Any, load: Callable[..., Any]) -> None:

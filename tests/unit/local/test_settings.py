@@ -28,6 +28,9 @@ from cloudreg_local import PLUGIN
         {"port_range": [9000, 65536]},
         {"server_command": []},
         {"emulate_accelerators": "perhaps"},
+        {"devices": ["cpu"]},
+        {"devices": ["cuda"]},
+        {"devices": ["cuda:0", "cuda:0"]},
     ],
 )
 def test_bad_sections_are_refused(section: dict[str, Any]) -> None:
@@ -45,6 +48,7 @@ def test_defaults() -> None:
         "host": "127.0.0.1",
         "port_range": None,
         "emulate_accelerators": False,
+        "devices": None,
         "server_command": None,
     }
 

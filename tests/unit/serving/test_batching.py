@@ -68,10 +68,24 @@ class Bench:
             lost=self.lost.append,
         )
 
+    def ask(self, inputs: Tensors) -> asyncio.Future[Tensors]:
+        """Return a future of the outputs; who cancels it no longer waits."""
+        future: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: Tensors | Exception) -> None:
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        job = self.batcher.infer(inputs, done)
+        future.add_done_callback(lambda _: job.cancel())
+        return future
+
     async def busy(self) -> asyncio.Future[Tensors]:
         """Close the gate, and return a request that the device is held by."""
         self.runtime.gate.clear()
-        held = self.batcher.infer(row(1.0))
+        held = self.ask(row(1.0))
         await until(lambda: self.runtime.batches)
         self.runtime.batches.clear()
         return held
@@ -103,7 +117,7 @@ def test_requests_gather_while_the_device_is_busy() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        futures = [bench.batcher.infer(row(float(i))) for i in range(10)]
+        futures = [bench.ask(row(float(i))) for i in range(10)]
         bench.runtime.gate.set()
         answers = await asyncio.gather(*futures)
         await held
@@ -121,7 +135,7 @@ def test_an_idle_device_answers_at_once() -> None:
 
     async def scene(bench: Bench) -> None:
         for _ in range(3):
-            await bench.batcher.infer(row(1.0))
+            await bench.ask(row(1.0))
         assert bench.runtime.batches == [1, 1, 1]
 
     run(scene)
@@ -132,7 +146,7 @@ def test_shapes_are_not_mixed() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        futures = [bench.batcher.infer(row(*range(1 + i % 2))) for i in range(6)]
+        futures = [bench.ask(row(*range(1 + i % 2))) for i in range(6)]
         bench.runtime.gate.set()
         answers = await asyncio.gather(held, *futures)
         assert [a["x"].shape for a in answers[1:]] == [(1, 1), (1, 2)] * 3
@@ -146,7 +160,7 @@ def test_one_at_a_time() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        futures = [bench.batcher.infer(row(1.0)) for _ in range(3)]
+        futures = [bench.ask(row(1.0)) for _ in range(3)]
         bench.runtime.gate.set()
         await asyncio.gather(held, *futures)
         assert bench.runtime.batches == [1, 1, 1]
@@ -159,7 +173,7 @@ def test_a_large_request_goes_in_parts() -> None:
 
     async def scene(bench: Bench) -> None:
         x = np.arange(10, dtype=np.float32).reshape(10, 1)
-        answer = await bench.batcher.infer({"x": x})
+        answer = await bench.ask({"x": x})
         assert np.array_equal(answer["x"], x * 2)
         assert bench.runtime.batches == [4, 4, 2]
 
@@ -172,12 +186,12 @@ def test_one_bad_request_spoils_no_other(poison: float) -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        futures = [bench.batcher.infer(row(v)) for v in (1.0, poison, 3.0)]
+        futures = [bench.ask(row(v)) for v in (1.0, poison, 3.0)]
         bench.runtime.gate.set()
         answers = await asyncio.gather(held, *futures, return_exceptions=True)
         assert isinstance(answers[2], ModelFault)
         assert [float(a["x"][0, 0]) for a in (answers[1], answers[3])] == [2.0, 6.0]  # type: ignore[index]
-        assert float((await bench.batcher.infer(row(5.0)))["x"][0, 0]) == 10.0
+        assert float((await bench.ask(row(5.0)))["x"][0, 0]) == 10.0
 
     run(scene)
 
@@ -187,17 +201,17 @@ def test_a_full_queue_refuses() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        futures = [bench.batcher.infer(row(1.0)) for _ in range(4)]
+        futures = [bench.ask(row(1.0)) for _ in range(4)]
         assert bench.batcher.full
         with pytest.raises(Refusal) as caught:
-            bench.batcher.infer(row(1.0))
+            bench.ask(row(1.0))
         assert caught.value.status == 503
         assert (b"retry-after", b"1") in caught.value.headers
         assert bench.count("shed_total") == 1
         bench.runtime.gate.set()
         await asyncio.gather(held, *futures)
         assert not bench.batcher.full
-        await bench.batcher.infer(row(1.0))
+        await bench.ask(row(1.0))
 
     run(scene, max_batch=2, max_queue=4)
 
@@ -207,7 +221,7 @@ def test_a_request_larger_than_the_queue() -> None:
 
     async def scene(bench: Bench) -> None:
         with pytest.raises(Refusal) as caught:
-            bench.batcher.infer({"x": np.zeros((5, 1), np.float32)})
+            bench.ask({"x": np.zeros((5, 1), np.float32)})
         assert caught.value.status == 413
 
     run(scene, max_batch=2, max_queue=4)
@@ -218,7 +232,7 @@ def test_a_stuck_device_is_noticed() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        waiting = bench.batcher.infer(row(1.0))
+        waiting = bench.ask(row(1.0))
         assert not bench.batcher.stuck
         for future in (held, waiting):
             with pytest.raises(Refusal) as caught:
@@ -228,7 +242,7 @@ def test_a_stuck_device_is_noticed() -> None:
         assert bench.count("expired_total") == 2
         assert bench.count("queue_rows") == 0
         bench.runtime.gate.set()
-        await bench.batcher.infer(row(1.0))
+        await bench.ask(row(1.0))
         assert not bench.batcher.stuck
 
     run(scene, timeout_s=0.1)
@@ -239,8 +253,9 @@ def test_a_cancelled_request_is_not_computed() -> None:
 
     async def scene(bench: Bench) -> None:
         held = await bench.busy()
-        gone, stays = bench.batcher.infer(row(1.0)), bench.batcher.infer(row(2.0))
+        gone, stays = bench.ask(row(1.0)), bench.ask(row(2.0))
         gone.cancel()
+        await asyncio.sleep(0)
         bench.runtime.gate.set()
         await asyncio.gather(held, stays)
         assert bench.runtime.batches == [1]
@@ -253,7 +268,7 @@ def test_a_lost_device_is_reported() -> None:
 
     async def scene(bench: Bench) -> None:
         with pytest.raises(ModelFault, match="gone"):
-            await bench.batcher.infer(row(911.0))
+            await bench.ask(row(911.0))
         assert [str(error) for error in bench.lost] == ["gone"]
 
     run(scene)
@@ -264,7 +279,7 @@ def test_streams_give_every_piece() -> None:
 
     async def scene(bench: Bench) -> None:
         pipe = bench.batcher.stream(row(3.0))
-        other = bench.batcher.infer(row(1.0))
+        other = bench.ask(row(1.0))
         pieces = [float(piece["x"][0, 0]) async for piece in pipe.read()]
         assert pieces == [3.0, 4.0, 5.0]
         await other
@@ -281,7 +296,7 @@ def test_a_left_stream_frees_the_device() -> None:
         await anext(source)
         pipe.close()
         await source.aclose()  # type: ignore[attr-defined]
-        await bench.batcher.infer(row(1.0))
+        await bench.ask(row(1.0))
 
     run(scene)
 
@@ -291,7 +306,7 @@ def test_a_slow_reader_loses_the_stream() -> None:
 
     async def scene(bench: Bench) -> None:
         pipe = bench.batcher.stream(row(1000.0))
-        await bench.batcher.infer(row(1.0))
+        await bench.ask(row(1.0))
         with pytest.raises(ModelFault, match="SlowClient"):
             _ = [piece async for piece in pipe.read()]
 

@@ -84,6 +84,20 @@ def test_what_a_quick_function_raises_is_a_result() -> None:
     asyncio.run(body())
 
 
+def ask(batcher: Batcher, inputs: Tensors) -> asyncio.Future[Tensors]:
+    """Return a future of the outputs."""
+    future: asyncio.Future[Tensors] = asyncio.get_running_loop().create_future()
+
+    def done(outcome: Tensors | Exception) -> None:
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    batcher.infer(inputs, done)
+    return future
+
+
 class Quick:
     """A runtime that takes no time, and counts the rows of its batches."""
 
@@ -120,7 +134,7 @@ def test_clients_that_come_back_share_a_batch_again() -> None:
 
         async def client() -> None:
             for _ in range(50):
-                await batcher.infer({"x": np.zeros((1, 1), np.float32)})
+                await ask(batcher, {"x": np.zeros((1, 1), np.float32)})
 
         runtime.held.clear()
         halves = [asyncio.ensure_future(client()) for _ in range(4)]
@@ -153,9 +167,9 @@ def test_a_model_that_was_quick_and_hangs_is_noticed() -> None:
             lost=pytest.fail,
         )
         for _ in range(50):
-            await batcher.infer({"x": np.zeros((1, 1), np.float32)})
+            await ask(batcher, {"x": np.zeros((1, 1), np.float32)})
         runtime.held.clear()
-        waiting = batcher.infer({"x": np.zeros((1, 1), np.float32)})
+        waiting = ask(batcher, {"x": np.zeros((1, 1), np.float32)})
         began = asyncio.get_running_loop().time()
         await asyncio.sleep(2 * QUICK_S)
         assert asyncio.get_running_loop().time() - began < 5.0
@@ -194,7 +208,7 @@ def test_not_finite_blames_its_own_request() -> None:
             lost=pytest.fail,
         )
         values = (1.0, np.inf, 2.0)
-        futures = [batcher.infer({"x": np.array([[v]], np.float32)}) for v in values]
+        futures = [ask(batcher, {"x": np.array([[v]], np.float32)}) for v in values]
         good, bad, also = await asyncio.gather(*futures, return_exceptions=True)
         assert isinstance(bad, ModelFault)
         assert [good["x"].item(), also["x"].item()] == [1.0, 2.0]  # type: ignore[index,call-overload]

@@ -79,11 +79,12 @@ def test_vertex_routes_mean_nothing_elsewhere() -> None:
     assert (got.port, got.predict_route) == (8080, "/invocations")
 
 
-def test_files_that_would_have_to_be_fetched() -> None:
-    """Without a folder the refusal names the address that is not read."""
+def test_files_that_have_to_be_fetched() -> None:
+    """On Vertex AI the files' address is where they come from, unless a folder holds them."""
     env = {**VERTEX, "AIP_STORAGE_URI": "gs://bucket/churn"}
-    with pytest.raises(ConfigError, match="gs://bucket/churn"):
-        read(["--digest", DIGEST, "--model", "churn"], env)
+    said = ["--digest", DIGEST, "--model", "churn"]
+    assert read(said, env).source == "gs://bucket/churn"
+    assert read([*said, "--model-dir", "/files"], env).source is None
 
 
 def test_arguments_beat_the_environment() -> None:

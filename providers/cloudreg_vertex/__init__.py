@@ -1,0 +1,42 @@
+"""Vertex AI: its Model Registry, its endpoints, and Cloud Storage for the bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.capabilities import Capabilities
+from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
+
+if TYPE_CHECKING:
+    # pydantic is slow to import, and only an opened target needs it.
+    from pydantic import BaseModel
+
+__all__ = ["PLUGIN"]
+
+
+def _settings() -> type[BaseModel]:
+    from cloudreg_vertex.settings import VertexSettings
+
+    return VertexSettings
+
+
+def _open(settings: Any, context: ProviderContext) -> Provider:
+    from cloudreg_vertex.provider import VertexProvider
+
+    return VertexProvider(settings, context)
+
+
+def _capabilities() -> Capabilities:
+    from cloudreg_vertex.abilities import capabilities
+
+    return capabilities()
+
+
+PLUGIN = ProviderPlugin(
+    name="vertex",
+    summary="Google Vertex AI (Agent Platform): Model Registry, endpoints, Cloud Storage",
+    settings=_settings,
+    open=_open,
+    capabilities=_capabilities,
+    extra="vertex",
+)

@@ -1,0 +1,260 @@
+"""Requests to deployed models, over the SDK's prediction client.
+
+A document with ``instances`` goes by ``predict``, everything else by ``rawPredict``, which hands
+the body on as it is. A dedicated endpoint has an address of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from cloudreg.capabilities import Capabilities
+from cloudreg.errors import (
+    CloudregError,
+    InvalidRequest,
+    NotFound,
+    OperationFailed,
+    OperationTimeout,
+    PermissionDenied,
+    QuotaExceeded,
+    Unavailable,
+    Unsupported,
+)
+from cloudreg_vertex.refusals import status_of, translated
+
+if TYPE_CHECKING:
+    from cloudreg_vertex.hosting import Hosting
+    from cloudreg_vertex.services import Services
+    from cloudreg_vertex.settings import VertexSettings
+
+LastWords = Callable[[str], list[str]]
+MAX_SHOWN = 2000
+
+
+class Predictions:
+    """Asks the endpoints of one project and location."""
+
+    def __init__(
+        self,
+        services: Services,
+        settings: VertexSettings,
+        capabilities: Capabilities,
+        hosting: Hosting,
+        *,
+        target: str,
+    ) -> None:
+        """Use the SDK's clients; nothing is sent."""
+        self._services = services
+        self._settings = settings
+        self._capabilities = capabilities
+        self._hosting = hosting
+        self._target = target
+        self._lock = threading.Lock()
+        self._hosts: dict[str, str | None] = {}
+
+    def invoke(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        variant: str | None,
+        last_words: LastWords,
+    ) -> bytes:
+        """Send one request and return the answer's bytes; see `EndpointBackend.invoke`."""
+        self._check(name, body, variant)
+        document = _document(body, content_type)
+        with self._refused(name, last_words):
+            client = self._client(name)
+            if document is not None:
+                return self._predict(client, name, document, timeout_s)
+            answer = client.raw_predict(
+                request={
+                    "endpoint": self._hosting.path(name),
+                    "http_body": {"data": body, "content_type": content_type},
+                },
+                timeout=timeout_s,
+                retry=None,
+            )
+            return bytes(answer.data)
+
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str,
+        variant: str | None,
+        last_words: LastWords,
+    ) -> Generator[bytes, None, None]:
+        """Yield the answer as it is written; see `EndpointBackend.stream`."""
+        self._check(name, body, variant)
+        with self._refused(name, last_words):
+            answers = self._client(name).stream_raw_predict(
+                request={
+                    "endpoint": self._hosting.path(name),
+                    "http_body": {"data": body, "content_type": content_type},
+                },
+                timeout=timeout_s,
+                retry=None,
+                metadata=[("accept", accept)],
+            )
+            try:
+                for piece in answers:
+                    if piece.data:
+                        yield bytes(piece.data)
+            finally:
+                with suppress(Exception):  # it is over in any case
+                    answers.cancel()
+
+    def url(self, name: str, seen: Any) -> str:
+        """Return where requests to an endpoint go."""
+        host = self._settings.endpoint_url or f"https://{self._host_of(seen)}"
+        return f"{host.rstrip('/')}/v1/{self._hosting.path(name)}:rawPredict"
+
+    def _predict(
+        self, client: Any, name: str, document: Mapping[str, Any], timeout_s: float
+    ) -> bytes:
+        from google.cloud.aiplatform_v1 import PredictResponse
+        from google.protobuf import json_format, struct_pb2
+
+        def value(plain: Any) -> Any:
+            return json_format.ParseDict(plain, struct_pb2.Value())
+
+        request: dict[str, Any] = {
+            "endpoint": self._hosting.path(name),
+            "instances": [value(one) for one in document["instances"]],
+        }
+        if document.get("parameters") is not None:
+            request["parameters"] = value(document["parameters"])
+        answer = client.predict(request=request, timeout=timeout_s, retry=None)
+        predictions = json_format.MessageToDict(PredictResponse.pb(answer)).get("predictions", [])
+        return json.dumps({"predictions": predictions}).encode()
+
+    def _check(self, name: str, body: bytes, variant: str | None) -> None:
+        if variant is not None:
+            raise Unsupported(
+                f"endpoint {name}: Vertex AI routes by weights alone, and asks no single variant",
+                target=self._target,
+                hint="leave the variant out",
+            )
+        most = self._capabilities.max_request_bytes
+        if most is not None and len(body) > most:
+            raise InvalidRequest(
+                f"endpoint {name}: a request of {len(body)} bytes, {most} at most",
+                target=self._target,
+                hint="fewer instances a request"
+                if self._settings.dedicated
+                else "dedicated = true in the target's section takes 10 MB",
+            )
+
+    def _client(self, name: str) -> Any:
+        return self._services.client_at("predictions", self._host(name))
+
+    def _host(self, name: str) -> str | None:
+        """Return the address of a dedicated endpoint; None for the location's own."""
+        if self._settings.endpoint_url is not None:
+            return None
+        with self._lock:
+            if name in self._hosts:
+                return self._hosts[name]
+        seen = self._hosting.look(name)
+        if seen is None:
+            raise self._missing(name)
+        host = seen.dedicated_endpoint_dns or None
+        with self._lock:
+            self._hosts[name] = host
+        return host
+
+    def _host_of(self, seen: Any) -> str:
+        return seen.dedicated_endpoint_dns or f"{self._settings.location}-aiplatform.googleapis.com"
+
+    def _missing(self, name: str) -> NotFound:
+        return NotFound(f"no endpoint {name!r} is here", target=self._target)
+
+    def _refused(self, name: str, last_words: LastWords) -> Any:
+        return _Refused(self, name, last_words)
+
+    def refusal(self, name: str, error: Any, last_words: LastWords) -> CloudregError:
+        """Return what a refused prediction means: the model server's words are in it."""
+        with self._lock:
+            self._hosts.pop(name, None)  # an endpoint that was made anew has another address
+        number = int(getattr(error, "code", None) or 500)
+        status, words = status_of(error), _words(error)
+        if status == "NOT_FOUND" and self._hosting.look(name) is None:
+            return self._missing(name)
+        if status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+            return PermissionDenied(f"endpoint {name}: {words}", target=self._target)
+        if status == "FAILED_PRECONDITION" or number in (429, 503):
+            kind = QuotaExceeded if "quota" in words.lower() else Unavailable
+            return kind(f"endpoint {name}: {words}", target=self._target)
+        if status == "DEADLINE_EXCEEDED":
+            return OperationTimeout(f"endpoint {name}: {words}", target=self._target)
+        if 400 <= number < 500:
+            return InvalidRequest(
+                f"endpoint {name} answered {number}: {words}", target=self._target
+            )
+        lines: list[str] = []
+        with suppress(CloudregError):
+            lines = last_words(name)
+        return OperationFailed(
+            f"endpoint {name} answered {number}: {words}", target=self._target, logs=lines
+        )
+
+
+class _Refused:
+    """Turns what the prediction client raises into our own errors."""
+
+    def __init__(self, predictions: Predictions, name: str, last_words: LastWords) -> None:
+        self._predictions = predictions
+        self._name = name
+        self._last_words = last_words
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, CloudregError) or not isinstance(error, Exception):
+            return
+        from google.api_core.exceptions import GoogleAPICallError
+
+        if isinstance(error, GoogleAPICallError):
+            raise self._predictions.refusal(self._name, error, self._last_words) from error
+        with translated(f"endpoint {self._name}", target=self._predictions._target):
+            raise error
+
+
+def _document(body: bytes, content_type: str) -> Mapping[str, Any] | None:
+    """Return the document with instances that *body* is; None where it is something else."""
+    if content_type.partition(";")[0].strip() != "application/json":
+        return None
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
+        return None
+    # Anything else in it would get lost on the way.
+    return document if set(document) <= {"instances", "parameters"} else None
+
+
+def _words(error: Any) -> str:
+    """Return what the model server said, or Vertex AI."""
+    response = getattr(error, "response", None)
+    text = getattr(response, "text", None)
+    message = str(getattr(error, "message", error))
+    if text:
+        try:
+            said = json.loads(text)
+            found = said["error"]
+            message = str(found["message"] if isinstance(found, dict) else found)
+        except (ValueError, KeyError, TypeError):
+            message = str(text)
+    return message.strip()[:MAX_SHOWN]
