@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-all bench bench-peers clean
+.PHONY: help setup demo check test test-all sdk bench bench-peers clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,12 +33,22 @@ PYTEST := $(BIN)/pytest -n 2 --dist worksteal
 test: check  ## Everything that CI runs.
 	$(PYTEST) -m "not slow"
 
+PEERS := .venv-peers
+SDK := .venv-sdk
+
 test-all: check  ## The slow matrices too: faults, fuzzing, long races.
-	$(PYTEST)
+	$(if $(wildcard $(PEERS)),BENCH_PEERS=$(PEERS)) $(if $(wildcard $(SDK)),SAGEMAKER_SDK=$(SDK)) $(PYTEST)
+
+sdk: $(SDK)/.installed  ## Install the SageMaker SDK, which the slow tests ask (1 GB).
+
+# An environment of its own: the SDK wants protobuf below 7, which Google's packages do not.
+$(SDK)/.installed: tests/sagemaker/sdk.txt
+	$(PYTHON) -m venv $(SDK)
+	$(SDK)/bin/pip install --quiet --disable-pip-version-check -e '.[sagemaker]' -r tests/sagemaker/sdk.txt
+	@touch $@
 
 # Half an hour on two cores, and nothing else should run: BENCH="startup server" takes some of them.
 BENCH ?=
-PEERS := .venv-peers
 
 bench: setup  ## Measure side by side and print ratios.
 	BENCH_PEERS=$(wildcard $(PEERS)) $(BIN)/python tests/bench/run.py $(BENCH)

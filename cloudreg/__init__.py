@@ -21,17 +21,21 @@ if TYPE_CHECKING:
     from cloudreg.live import LiveEndpoint, Preview, Promotion
     from cloudreg.names import ModelRef
     from cloudreg.plan import Plan
+    from cloudreg.scoring import Scored
+    from cloudreg.shown import LiveVersion
     from cloudreg.types import ModelVersion
     from cloudreg.workspace import Workspace
 
 __all__ = [
     "CloudregError",
     "LiveEndpoint",
+    "LiveVersion",
     "ModelRef",
     "ModelVersion",
     "Plan",
     "Preview",
     "Promotion",
+    "Scored",
     "Workspace",
     "__version__",
 ]
@@ -39,11 +43,13 @@ __all__ = [
 _HOMES = {
     "CloudregError": "cloudreg.errors",
     "LiveEndpoint": "cloudreg.live",
+    "LiveVersion": "cloudreg.shown",
     "ModelRef": "cloudreg.names",
     "ModelVersion": "cloudreg.types",
     "Plan": "cloudreg.plan",
     "Preview": "cloudreg.live",
     "Promotion": "cloudreg.live",
+    "Scored": "cloudreg.scoring",
     "Workspace": "cloudreg.workspace",
 }
 

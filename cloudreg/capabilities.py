@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cloudreg.errors import Unsupported
-from cloudreg.types import EndpointSpec
+from cloudreg.types import EndpointKind, EndpointSpec, Resources, Scaling, ScalingMetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +22,27 @@ class Capabilities:
         accelerators: GPU classes that it offers.
         scale_to_zero: Whether ``min_replicas = 0`` works; only together with ``autoscaling``.
         autoscaling: Whether the number of replicas follows the load.
+        scaling_metrics: What the number of replicas can follow; only together with
+            ``autoscaling``.
+        cooldowns: Whether the pauses between changes of the number may be chosen.
+        step_scaling: Whether steps may be given beside a target.
+        gpu_fallback: Most GPU classes that stand in where one has no capacity.
         traffic_split: Most variants behind one endpoint; 1 means no canary.
+        split_at_zero: Whether traffic can be split where ``min_replicas`` is 0.
+        pools: Whether endpoints can share machines.
+        rest_in_place: Whether ``min_replicas`` of a live endpoint can become 0, or leave it.
         max_replicas: Most replicas of a variant.
         max_request_bytes: Largest request body; None where there is no limit.
+        variant_requests: Whether a request can be sent to one variant, whatever the weights are.
         variant_metrics: Whether requests, errors and latency are known for each variant.
         machine_types: Whether a machine may be asked for by the target's own name.
+        streaming: Whether an answer can be had piece by piece.
+        batch: Whether it scores a data set by a job of its own.
+        kinds: Kinds of endpoints that it has.
+        serverless_memory_mib: What a serverless model server can be given.
+        serverless_concurrency: Most requests in flight on a serverless endpoint.
+        queue_scaling: Whether the replicas of an asynchronous endpoint follow its queue, and none
+            may be there while it is empty.
         reasons: Field to one sentence, for each field that is less than people expect.
         nearest: GPU class that is not offered, to what comes nearest and how it differs.
     """
@@ -34,11 +50,25 @@ class Capabilities:
     accelerators: frozenset[str] = frozenset()
     scale_to_zero: bool = False
     autoscaling: bool = False
+    scaling_metrics: frozenset[ScalingMetric] = frozenset()
+    cooldowns: bool = True
+    step_scaling: bool = False
+    gpu_fallback: int = 0
     traffic_split: int = 1
+    split_at_zero: bool = True
+    rest_in_place: bool = True
+    pools: bool = False
     max_replicas: int = 1
     max_request_bytes: int | None = None
+    variant_requests: bool = True
     variant_metrics: bool = False
     machine_types: bool = True
+    streaming: bool = False
+    batch: bool = False
+    kinds: frozenset[EndpointKind] = frozenset({EndpointKind.REAL_TIME})
+    serverless_memory_mib: tuple[int, ...] = ()
+    serverless_concurrency: int = 0
+    queue_scaling: bool = False
     reasons: Mapping[str, str] = field(default_factory=dict)
     nearest: Mapping[str, str] = field(default_factory=dict)
 
@@ -61,47 +91,182 @@ class Capabilities:
                 "traffic_split",
                 target,
             )
+        if len(spec.variants) > 1 and spec.rests and not self.split_at_zero:
+            raise self._refusal(
+                f"endpoint {spec.name}: {len(spec.variants)} variants and min_replicas = 0",
+                "split_at_zero",
+                target,
+                hint='min_replicas = 1, or strategy = "all_at_once" for the rollout',
+            )
+        if spec.pool is not None and not self.pools:
+            raise self._refusal(
+                f"endpoint {spec.name}: no pools on this provider",
+                "pools",
+                target,
+                hint="leave pool, memory_mib and cpus out",
+            )
+        if spec.pool is not None and len(spec.variants) > 1:
+            raise self._refusal(
+                f"endpoint {spec.name}: {len(spec.variants)} variants in pool {spec.pool}, 1 at "
+                "most",
+                "pools",
+                target,
+                hint='leave pool out, or strategy = "all_at_once" for the rollout',
+            )
+        self._require_kind(spec, target)
         for variant in spec.variants:
-            gpu = variant.resources.accelerator
+            self._require_rest(variant.scaling, spec, target)
+            self._require_scaling(variant.scaling, spec.name, target)
+            self._require_machines(variant.resources, spec.name, target)
+
+    def require_change(
+        self, before: EndpointSpec | None, after: EndpointSpec, *, target: str
+    ) -> None:
+        """Refuse the way from *before* to *after* if this provider cannot go it.
+
+        Args:
+            before: What is there; None for nothing.
+            after: What should be.
+            target: For messages.
+
+        Raises:
+            Unsupported: With the reason, and the nearest thing that works.
+        """
+        if before is not None and before.pool != after.pool:
+            raise self._refusal(
+                f"endpoint {after.name}: pool {before.pool} of a live endpoint cannot become "
+                f"{after.pool}",
+                "pools",
+                target,
+                hint=f"another endpoint beside it; then take {after.name} down",
+            )
+        if before is None or after.pool is not None or self.rest_in_place:
+            return
+        if before.rests != after.rests:
+            raise self._refusal(
+                f"endpoint {after.name}: min_replicas of a live endpoint cannot "
+                f"{'become 0' if after.rests else 'leave 0'}",
+                "rest_in_place",
+                target,
+                hint=f"another endpoint beside it; then take {after.name} down",
+            )
+
+    def _require_kind(self, spec: EndpointSpec, target: str) -> None:
+        if spec.kind not in self.kinds:
+            raise self._refusal(
+                f"endpoint {spec.name}: no {spec.kind} endpoints on this provider",
+                "kinds",
+                target,
+                hint=f"kind = {' or '.join(repr(str(kind)) for kind in sorted(self.kinds))}",
+            )
+        wanted = spec.serverless
+        if wanted is None:
+            return
+        sizes = self.serverless_memory_mib
+        if wanted.memory_mib not in sizes:
+            nearest = min(sizes, key=lambda size: (abs(size - wanted.memory_mib), -size))
+            raise self._refusal(
+                f"endpoint {spec.name}: memory_mib {wanted.memory_mib} is none of "
+                f"{', '.join(map(str, sizes))}",
+                "serverless_memory_mib",
+                target,
+                hint=f"memory_mib = {nearest}",
+            )
+        if wanted.max_concurrency > self.serverless_concurrency:
+            raise self._refusal(
+                f"endpoint {spec.name}: max_concurrency {wanted.max_concurrency}, "
+                f"{self.serverless_concurrency} at most",
+                "serverless_concurrency",
+                target,
+                hint=f"max_concurrency = {self.serverless_concurrency}",
+            )
+
+    def _require_machines(self, resources: Resources, name: str, target: str) -> None:
+        fallback = resources.fallback
+        if len(fallback) > self.gpu_fallback:
+            most = self.gpu_fallback
+            raise self._refusal(
+                f"endpoint {name}: {len(fallback)} GPU classes to fall back to, {most} at most",
+                "gpu_fallback",
+                target,
+                hint=f"gpu_fallback = {list(fallback[:most])}"
+                if most
+                else "leave gpu_fallback out",
+            )
+        for gpu in (resources.accelerator, *fallback):
             if gpu is not None and gpu not in self.accelerators:
-                nearest = self.nearest.get(gpu)
                 raise self._refusal(
-                    f"endpoint {spec.name}: no {gpu} on this provider",
+                    f"endpoint {name}: no {gpu} on this provider",
                     "accelerators",
                     target,
-                    hint=nearest,
+                    hint=self.nearest.get(gpu),
                 )
-            machine = variant.resources.machine_type
-            if machine is not None and not self.machine_types:
+        machine = resources.machine_type
+        if machine is not None and not self.machine_types:
+            raise self._refusal(
+                f"endpoint {name}: no machine {machine!r} on this provider",
+                "machine_types",
+                target,
+                hint="leave machine_type out",
+            )
+
+    def _require_rest(self, scaling: Scaling, spec: EndpointSpec, target: str) -> None:
+        if spec.kind is EndpointKind.ASYNCHRONOUS:
+            if scaling.autoscaled and not self.queue_scaling:
                 raise self._refusal(
-                    f"endpoint {spec.name}: no machine {machine!r} on this provider",
-                    "machine_types",
+                    f"endpoint {spec.name}: no autoscaling behind a queue on this provider",
+                    "queue_scaling",
                     target,
-                    hint="leave machine_type out",
+                    hint="min_replicas and max_replicas equal, and at least 1",
                 )
-            scaling = variant.scaling
-            if scaling.min_replicas == 0 and not self.scale_to_zero:
-                raise self._refusal(
-                    f"endpoint {spec.name}: no scale to zero on this provider",
-                    "scale_to_zero",
-                    target,
-                    hint="min_replicas = 1",
-                )
-            if scaling.autoscaled and not self.autoscaling:
-                raise self._refusal(
-                    f"endpoint {spec.name}: no autoscaling on this provider",
-                    "autoscaling",
-                    target,
-                    hint="max_replicas equal to min_replicas",
-                )
-            if scaling.max_replicas > self.max_replicas:
-                raise self._refusal(
-                    f"endpoint {spec.name}: {scaling.max_replicas} replicas, "
-                    f"{self.max_replicas} at most",
-                    "max_replicas",
-                    target,
-                    hint=f"max_replicas = {self.max_replicas}",
-                )
+        elif scaling.min_replicas == 0 and not self.scale_to_zero:
+            raise self._refusal(
+                f"endpoint {spec.name}: no scale to zero on this provider",
+                "scale_to_zero",
+                target,
+                hint="min_replicas = 1",
+            )
+
+    def _require_scaling(self, scaling: Scaling, name: str, target: str) -> None:
+        if scaling.autoscaled and not self.autoscaling:
+            raise self._refusal(
+                f"endpoint {name}: no autoscaling on this provider",
+                "autoscaling",
+                target,
+                hint="max_replicas equal to min_replicas",
+            )
+        usual = Scaling()
+        if scaling.min_replicas and scaling.autoscaled and not self.cooldowns:
+            for key in ("scale_in_cooldown_s", "scale_out_cooldown_s"):
+                if getattr(scaling, key) != getattr(usual, key):
+                    raise self._refusal(
+                        f"endpoint {name}: no {key} on this provider",
+                        "cooldowns",
+                        target,
+                        hint=f"leave {key} out",
+                    )
+        if scaling.autoscaled and scaling.metric not in self.scaling_metrics:
+            known = sorted(self.scaling_metrics)
+            raise self._refusal(
+                f"endpoint {name}: replicas cannot follow {scaling.metric} on this provider",
+                "scaling_metrics",
+                target,
+                hint=f"{' or '.join(known)} instead of {scaling.metric}" if known else None,
+            )
+        if scaling.steps and not self.step_scaling:
+            raise self._refusal(
+                f"endpoint {name}: no scaling_steps on this provider",
+                "step_scaling",
+                target,
+                hint="leave scaling_steps out: the target alone decides",
+            )
+        if scaling.max_replicas > self.max_replicas:
+            raise self._refusal(
+                f"endpoint {name}: {scaling.max_replicas} replicas, {self.max_replicas} at most",
+                "max_replicas",
+                target,
+                hint=f"max_replicas = {self.max_replicas}",
+            )
 
     def _refusal(
         self, message: str, capability: str, target: str, hint: str | None = None

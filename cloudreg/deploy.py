@@ -15,13 +15,16 @@ from cloudreg.operations import SILENT, Progress
 from cloudreg.plan import EndpointChange, endpoint_change, flat, spec_from_json, spec_json
 from cloudreg.projection import Difference, mirror
 from cloudreg.registry import Registry
-from cloudreg.rollout import Roller
+from cloudreg.rollout import Roller, shared
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
 from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, ModelVersion
 
 NOWHERE: Mapping[str, int] = {}
 """No rollout is under way."""
+
+Sight = Mapping[str, Sequence[Endpoint]]
+"""What runs: target to all endpoints that cloudreg made there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +69,27 @@ class Deployer:
             and (stage is None or endpoint.stage == stage)
         )
 
-    def observe(self, names: Iterable[str]) -> dict[str, Endpoint | None]:
-        """Return the endpoints as they are now, with one list call for each target."""
+    def look(self) -> Sight:
+        """Return what runs on all targets now, with one list call for each."""
+        return {
+            target: list(self._targets[target].endpoints.endpoints()) for target in self._targets
+        }
+
+    def observe(
+        self, names: Iterable[str], *, sight: Sight | None = None
+    ) -> dict[str, Endpoint | None]:
+        """Return the endpoints as they are now, with one list call for each target.
+
+        Args:
+            names: Configured endpoints.
+            sight: What was seen already; then nothing is asked.
+        """
         wanted = list(names)
         seen: dict[str, Endpoint | None] = dict.fromkeys(wanted)
         for target in sorted({self._settings.endpoint_target(name) for name in wanted}):
-            for endpoint in self._targets[target].endpoints.endpoints():
+            for endpoint in (
+                self._targets[target].endpoints.endpoints() if sight is None else sight[target]
+            ):
                 name = endpoint.spec.name
                 if name in seen and self._settings.endpoint_target(name) == target:
                     seen[name] = endpoint
@@ -82,18 +100,20 @@ class Deployer:
         names: Sequence[str],
         *,
         holders: Callable[[str, str], ModelVersion | None],
+        sight: Sight | None = None,
     ) -> Desired:
         """Compare the configured endpoints with what there is.
 
         Args:
             names: Configured endpoints.
             holders: Returns the version of a model that a stage has, or will have.
+            sight: What was seen already; without it, the targets are asked.
 
         Raises:
             Unsupported: A target cannot do what is configured; nothing was touched.
             Conflict: An endpoint serves another model.
         """
-        observed = self.observe(names)
+        observed = self.observe(names, sight=sight)
         changes, waiting = [], []
         for name in names:
             configured = self._settings.endpoints[name]
@@ -111,10 +131,25 @@ class Deployer:
                     target=target,
                     hint=f"cloudreg down {name}, then cloudreg apply",
                 )
+            if seen is not None and seen.spec.kind is not configured.kind:
+                # Whoever calls it calls it otherwise; and SageMaker makes no serverless endpoint
+                # of another: https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html
+                raise Conflict(
+                    f"endpoint {name} is {seen.spec.kind}, and is configured as "
+                    f"{configured.kind}: its callers would break",
+                    target=target,
+                    hint=f"another name, or cloudreg down {name} and then cloudreg apply",
+                )
             spec = configured.spec(name, version)
             rollout = configured.rollout.noun()
             capabilities = self._targets[target].capabilities
             capabilities.require(spec, target=target)
+            capabilities.require_change(
+                seen.spec if seen is not None else None, spec, target=target
+            )
+            if rollout.stepwise:
+                # Refused now, and not by the first version that has to share the traffic.
+                capabilities.require(shared(spec), target=target)
             change = endpoint_change(
                 name, target=target, desired=spec, observed=seen, rollout=rollout
             )
@@ -122,12 +157,12 @@ class Deployer:
                 changes.append(change)
         return Desired(changes=tuple(changes), waiting=tuple(waiting))
 
-    def orphans(self, model: str) -> list[tuple[str, Endpoint]]:
+    def orphans(self, model: str, sight: Sight) -> list[tuple[str, Endpoint]]:
         """Return target and endpoint of what cloudreg made and nobody configures there any more."""
         return [
             (target, seen)
-            for target in self._targets
-            for seen in self._targets[target].endpoints.endpoints()
+            for target, found in sight.items()
+            for seen in found
             if seen.spec.model == model and not self._is_configured(seen, target)
         ]
 

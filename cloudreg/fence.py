@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
 
 from cloudreg.ledger import Lease
-from cloudreg.provider import EndpointBackend, Operation, RegistryBackend
+from cloudreg.provider import LINES, EndpointBackend, Operation, RegistryBackend
 from cloudreg.types import (
     Endpoint,
     EndpointSpec,
@@ -41,6 +42,10 @@ class FencedRegistry:
         """Check the lease, then withdraw."""
         self._lease.check()
         self._backend.withdraw(model, digest)
+
+    def native(self, model: str, digest: str) -> Any:
+        """Look."""
+        return self._backend.native(model, digest)
 
 
 class FencedEndpoints:
@@ -88,6 +93,34 @@ class FencedEndpoints:
             name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
         )
 
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        """Ask the model."""
+        return self._backend.stream(
+            name,
+            body,
+            content_type=content_type,
+            timeout_s=timeout_s,
+            accept=accept,
+            variant=variant,
+        )
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        """Ask the model."""
+        return self._backend.submit(name, body, content_type=content_type, timeout_s=timeout_s)
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        """Look."""
+        return self._backend.result(name, request_id)
+
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         """Look."""
         return self._backend.metrics(name, window_s=window_s)
@@ -95,3 +128,7 @@ class FencedEndpoints:
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         """Look."""
         return self._backend.logs(name, variant=variant, lines=lines)
+
+    def native(self, name: str) -> Any:
+        """Look."""
+        return self._backend.native(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cloudreg.deploy import Deployer
+from cloudreg.deploy import Deployer, Sight
 from cloudreg.errors import NotFound, StalePlan
 from cloudreg.ledger import ledger_models
 from cloudreg.names import check_model
@@ -46,7 +46,14 @@ class Fleet:
 
         The request of the plan holds the fingerprint of each model's part of it.
         """
-        works = {name: self._endpoints(name, prune)(None) for name in self._models(model)}
+        # One look for all models: endpoints times models would be asked otherwise.
+        sight = self._deployer.look()
+        works = {
+            name: self._planner.endpoints(
+                name, self._deployer.names(model=name), prune=prune, sight=sight
+            )
+            for name in self._models(model, sight)
+        }
         return Plan(
             request={
                 "verb": "apply",
@@ -79,7 +86,8 @@ class Fleet:
 
     def settle(self, model: str | None) -> None:
         """Undo what dead processes left half done, so that a plan shows the truth."""
-        for name in self._models(model):
+        sight = self._deployer.look() if model is None else {}
+        for name in self._models(model, sight):
             self._promoter.settle(name)
 
     def removable(self) -> dict[str, tuple[str, str, Endpoint | None]]:
@@ -92,7 +100,7 @@ class Fleet:
             for model in ledger_models(self._registry.store)
             for name, applied in self._registry.ledger(model).read().applied.items()
         }
-        running = self._running().items()
+        running = self._running(self._deployer.look()).items()
         return known | {name: (seen.spec.model, target, seen) for name, (target, seen) in running}
 
     def remove(self, names: Sequence[str]) -> dict[str, str]:
@@ -123,25 +131,25 @@ class Fleet:
         names = self._deployer.names(model=model)
         return lambda _: self._planner.endpoints(model, names, prune=prune)
 
-    def _models(self, model: str | None) -> list[str]:
-        """Return *model* alone, or all that have endpoints or should have some."""
+    def _models(self, model: str | None, sight: Sight) -> list[str]:
+        """Return *model* alone, or all that have endpoints in *sight* or should have some."""
         if model is not None and self._deployer.names(model=check_model(model)):
             return [model]
         if model is not None:
             self._registry.fold(model)  # a name that nobody knows is no empty plan
             return [model]
         configured = {endpoint.model for endpoint in self._settings.endpoints.values()}
-        running = {seen.spec.model for _, seen in self._running().values()}
+        running = {seen.spec.model for _, seen in self._running(sight).values()}
         return sorted(configured | running)
 
-    def _running(self) -> dict[str, tuple[str, Endpoint]]:
-        """Return all endpoints that cloudreg made: name to target and endpoint.
+    def _running(self, sight: Sight) -> dict[str, tuple[str, Endpoint]]:
+        """Return all endpoints in *sight*: name to target and endpoint.
 
         Of one that runs on several targets, where it is configured.
         """
         found: dict[str, tuple[str, Endpoint]] = {}
-        for target in self._targets:
-            for seen in self._targets[target].endpoints.endpoints():
+        for target, there in sight.items():
+            for seen in there:
                 name = seen.spec.name
                 configured = name in self._settings.endpoints
                 if name not in found or (

@@ -3,29 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloudreg.errors import InvalidRequest, NotFound, OperationFailed
+from cloudreg.errors import InvalidRequest, NotFound, OperationFailed, Unsupported
 from cloudreg.ledger import Entry
+from cloudreg.operations import SILENT, Progress, wait
 from cloudreg.plan import Plan
 from cloudreg.provider import EndpointBackend
-from cloudreg.types import Endpoint, ModelVersion, VariantMetrics
+from cloudreg.types import (
+    Endpoint,
+    EndpointKind,
+    ModelVersion,
+    OperationState,
+    OperationStatus,
+    VariantMetrics,
+)
 
 PREDICT_S = 60.0
 """Seconds that a managed endpoint has for an answer:
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html"""
 
 
+QUEUED_S = 900.0
+"""Seconds that a queued request has for its answer:
+https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference.html"""
+
+
 class LiveEndpoint:
     """One endpoint of a target."""
 
-    def __init__(self, backend: EndpointBackend, name: str, *, target: str) -> None:
-        """Address the endpoint called *name*; nothing is asked yet."""
+    def __init__(
+        self,
+        backend: EndpointBackend,
+        name: str,
+        *,
+        target: str,
+        kind: EndpointKind = EndpointKind.REAL_TIME,
+        progress: Progress = SILENT,
+    ) -> None:
+        """Address the endpoint called *name*; nothing is asked yet.
+
+        Args:
+            backend: The target's.
+            name: The endpoint's.
+            target: For messages.
+            kind: How it answers.
+            progress: Where waiting is shown.
+        """
         self.name = name
         self.target = target
+        self.kind = kind
+        self._progress = progress
         self._backend = backend
 
     def __repr__(self) -> str:
@@ -47,6 +79,14 @@ class LiveEndpoint:
             )
         return seen
 
+    def native(self) -> Any:
+        """Return the target's own object of the endpoint, for what cloudreg has no word for.
+
+        Raises:
+            NotFound: It is not there.
+        """
+        return self._backend.native(self.name)
+
     @property
     def url(self) -> str | None:
         """Where requests go, if the caller can reach it directly."""
@@ -61,6 +101,8 @@ class LiveEndpoint:
     ) -> Any:
         """Send ``{"instances": […]}`` and return the answer's JSON.
 
+        An asynchronous endpoint is asked with `submit`, and waited for.
+
         Args:
             request: The whole request, or the instances alone; then the predictions alone come
                 back, one for each.
@@ -73,21 +115,115 @@ class LiveEndpoint:
             Unavailable: No replica is ready.
         """
         whole = isinstance(request, Mapping)
-        document = request if whole else {"instances": list(request)}
+        body = self._body(request)
+        if self.kind is EndpointKind.ASYNCHRONOUS:
+            if variant is not None:
+                raise Unsupported(
+                    f"endpoint {self.name} is asynchronous: its weights alone choose a variant",
+                    target=self.target,
+                    hint="leave variant out",
+                )
+            said = self.submit(request, timeout_s=timeout_s).result(timeout_s=timeout_s)
+        else:
+            said = self._document(self.invoke(body, variant=variant, timeout_s=timeout_s))
+        return said if whole else self._predictions(said)
+
+    def submit(
+        self, request: Mapping[str, Any] | Sequence[Any], *, timeout_s: float = QUEUED_S
+    ) -> Pending:
+        """Queue a request of an asynchronous endpoint, and return what finds its answer.
+
+        Args:
+            request: The whole request, or the instances alone.
+            timeout_s: What the model server has for its answer, once it is its turn.
+
+        Raises:
+            Unsupported: The endpoint answers at once.
+        """
+        request_id = self._backend.submit(
+            self.name,
+            self._body(request),
+            content_type="application/json",
+            timeout_s=timeout_s,
+        )
+        return self.pending(request_id)
+
+    def pending(self, request_id: str) -> Pending:
+        """Return what finds the answer to a request that any process queued."""
+        return Pending(self, request_id)
+
+    def _document(self, answer: bytes) -> Any:
         try:
-            body = json.dumps(document, allow_nan=False).encode()
+            return json.loads(answer)
+        except ValueError as error:
+            raise self._strange(answer) from error
+
+    def _predictions(self, said: Any) -> Any:
+        if not isinstance(said, dict) or "predictions" not in said:
+            raise self._strange(json.dumps(said).encode())
+        return said["predictions"]
+
+    def _strange(self, answer: bytes) -> OperationFailed:
+        return OperationFailed(
+            f"endpoint {self.name} answered with something else than predictions: {answer[:200]!r}",
+            target=self.target,
+        )
+
+    def stream(
+        self,
+        request: Mapping[str, Any] | Sequence[Any],
+        *,
+        variant: str | None = None,
+        timeout_s: float = PREDICT_S,
+    ) -> Generator[Any, None, None]:
+        """Send ``{"instances": […]}``, and yield the answer's JSON piece by piece.
+
+        To close it early lets go of the model server.
+
+        Args:
+            request: The whole request, or the instances alone; then the predictions alone come.
+            variant: Asks one variant, whatever the weights are.
+            timeout_s: Patience for each piece.
+
+        Raises:
+            Unsupported: The target does not stream.
+            InvalidRequest: The model server refuses it, or the model does not stream.
+            OperationFailed: The model server failed, perhaps after some pieces.
+        """
+        whole = isinstance(request, Mapping)
+        sent = self._backend.stream(
+            self.name,
+            self._body(request),
+            content_type="application/json",
+            timeout_s=timeout_s,
+            variant=variant,
+        )
+        with closing(sent) as pieces:
+            for line in _lines(pieces):
+                said = self._piece(line)
+                yield said if whole else said["predictions"]
+
+    def _piece(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if isinstance(said, dict) and "error" in said:
+            # The status was sent with the first piece: a last line is all that can tell.
+            raise OperationFailed(
+                f"endpoint {self.name} failed in the middle of its answer: {said['error']}",
+                target=self.target,
+            )
+        if not isinstance(said, dict) or "predictions" not in said:
+            raise self._strange(line)
+        return said
+
+    def _body(self, request: Mapping[str, Any] | Sequence[Any]) -> bytes:
+        document = request if isinstance(request, Mapping) else {"instances": list(request)}
+        try:
+            return json.dumps(document, allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"request to {self.name} is not plain JSON: {error}") from error
-        answer = self.invoke(body, variant=variant, timeout_s=timeout_s)
-        try:
-            said = json.loads(answer)
-            return said if whole else said["predictions"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OperationFailed(
-                f"endpoint {self.name} answered with something else than predictions: "
-                f"{answer[:200]!r}",
-                target=self.target,
-            ) from error
 
     def invoke(
         self,
@@ -109,6 +245,66 @@ class LiveEndpoint:
     def logs(self, *, variant: str | None = None, lines: int = 100) -> list[str]:
         """Return the last log lines of the model servers, oldest first."""
         return self._backend.logs(self.name, variant=variant, lines=lines)
+
+
+class Pending:
+    """A queued request; another process finds it again by `id`.
+
+    Attributes:
+        id: The target's own.
+    """
+
+    def __init__(self, endpoint: LiveEndpoint, request_id: str) -> None:
+        """Address a request; nothing is asked yet."""
+        self.id = request_id
+        self._endpoint = endpoint
+
+    @property
+    def name(self) -> str:
+        """What people see while they wait."""
+        return f"answer of {self._endpoint.name}"
+
+    def poll(self) -> OperationStatus:
+        """Ask once whether the answer is there.
+
+        Raises:
+            NotFound: Nobody queued such a request.
+        """
+        try:
+            answer = self._answer()
+        except OperationFailed as error:
+            return OperationStatus(
+                state=OperationState.FAILED, message=error.message, logs=error.logs
+            )
+        done = answer is not None
+        return OperationStatus(state=OperationState.SUCCEEDED if done else OperationState.RUNNING)
+
+    def result(self, *, timeout_s: float = QUEUED_S) -> Any:
+        """Wait, and return the answer's JSON.
+
+        Raises:
+            OperationFailed: The model server failed or refused, in its words.
+            OperationTimeout: No answer yet; it keeps waiting for its turn without us.
+            NotFound: Nobody queued such a request.
+        """
+        endpoint = self._endpoint
+        wait(self, timeout_s=timeout_s, progress=endpoint._progress, target=endpoint.target)
+        answer = self._answer()
+        assert answer is not None
+        return endpoint._document(answer)
+
+    def _answer(self) -> bytes | None:
+        return self._endpoint._backend.result(self._endpoint.name, self.id)
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a stream, each once it is whole: pieces end anywhere."""
+    kept = b""
+    for piece in pieces:
+        *whole, kept = (kept + piece).split(b"\n")
+        yield from (line for line in whole if line.strip())
+    if kept.strip():
+        yield kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

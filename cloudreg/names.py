@@ -23,6 +23,8 @@ from cloudreg.errors import InvalidRequest
 MAX_MODEL = 40
 MAX_STAGE = 20
 MAX_ENDPOINT = 63
+MAX_KEY = 1024
+"""Bytes of the longest key that every supported store takes."""
 
 _SLUG = re.compile(r"[a-z](?:-?[a-z0-9])*")
 _TARGET = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -182,3 +184,23 @@ def check_digest(text: str) -> str:
     if not _DIGEST.fullmatch(text):
         raise InvalidRequest(f"{text!r} is not sha256: and 64 hexadecimal digits")
     return text
+
+
+def check_key(key: str) -> str:
+    """Return *key*, if it is a relative path.
+
+    Raises:
+        InvalidRequest: Empty, too long, absolute, with ``.``, ``..`` or empty parts, NUL or
+            backslash, or no Unicode text.
+    """
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"key {key[:80]!r} is not Unicode text") from error
+    parts = key.split("/")
+    if not 1 <= size <= MAX_KEY or "\0" in key or "\\" in key or {"", ".", ".."} & set(parts):
+        raise InvalidRequest(
+            f"key {key[:80]!r}: a relative path of 1 to {MAX_KEY} bytes, "
+            "without . or .. or empty parts, NUL or backslash"
+        )
+    return key

@@ -8,13 +8,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from cloudreg import gates
 from cloudreg.admission import Admission
 from cloudreg.artifacts import is_present
-from cloudreg.deploy import Deployer
+from cloudreg.deploy import Deployer, Sight
 from cloudreg.errors import (
     InvalidRequest,
     NotFound,
@@ -193,24 +193,35 @@ class Planner:
             previous=holder.number if holder else None,
         )
 
-    def endpoints(self, model: str, names: Sequence[str], *, prune: bool = False) -> Work:
-        """Return what making a model's endpoints as they are configured would change."""
-        fold = self._registry.ledger(model).read()
+    def endpoints(
+        self, model: str, names: Sequence[str], *, prune: bool = False, sight: Sight | None = None
+    ) -> Work:
+        """Return what making a model's endpoints as they are configured would change.
 
+        Args:
+            model: Whose endpoints.
+            names: Those that are configured.
+            prune: Remove those that are not.
+            sight: What was seen already; without it, the targets are asked, once.
+        """
+        fold = self._registry.ledger(model).read()
+        sight = self._deployer.look() if sight is None else sight
+
+        @cache
         def holders(model: str, stage: str) -> ModelVersion | None:
             holder = fold.stages.get(stage)
             if holder is None:
                 return None
             return self._registry.version(ModelRef(model=model, number=holder.number))
 
-        desired = self._deployer.desired(names, holders=holders)
+        desired = self._deployer.desired(names, holders=holders, sight=sight)
         moves = list(desired.changes)
         warnings = [
             f"endpoint {name} waits for a version of {model} in "
             f"{self._settings.endpoints[name].stage}"
             for name in desired.waiting
         ]
-        for target, seen in self._deployer.orphans(model):
+        for target, seen in self._deployer.orphans(model, sight):
             name = seen.spec.name
             if prune and name not in {move.name for move in moves}:
                 moves.append(EndpointChange(name=name, target=target, before=seen, after=None))

@@ -11,12 +11,14 @@ the old, so that a crash leaves two, never none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 
 from cloudreg.capabilities import Capabilities
+from cloudreg.errors import Unsupported
+from cloudreg.jobs import BatchSpec
 from cloudreg.types import (
     Endpoint,
     EndpointSpec,
@@ -29,6 +31,10 @@ from cloudreg.types import (
 if TYPE_CHECKING:
     # pydantic costs more start-up time than all of the core: only settings need it.
     from pydantic import BaseModel
+
+
+LINES = "application/jsonlines"
+"""One JSON document a line: what a streamed answer and a data set consist of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +157,17 @@ class RegistryBackend(Protocol):
         """
         ...
 
+    def native(self, model: str, digest: str) -> Any:
+        """Return the target's own object of a version, for what cloudreg has no word for.
+
+        What the vendor's client answered, neither translated nor kept: a mapping, or an object
+        that the vendor's SDK documents.
+
+        Raises:
+            NotFound: *digest* is not published there.
+        """
+        ...
+
 
 class EndpointBackend(Protocol):
     """Endpoints of the target, as far as cloudreg made them."""
@@ -204,11 +221,73 @@ class EndpointBackend(Protocol):
 
         Raises:
             NotFound: No such endpoint, or no such variant.
+            Unsupported: A variant is named, and the target asks none by name
+                (`Capabilities.variant_requests`).
             InvalidRequest: The model server answered 4xx, and the message is its own; or the body
                 is larger than the target takes.
             OperationFailed: The model server answered 5xx; ``logs`` holds its last lines.
             Unavailable: No replica is ready.
             OperationTimeout: No answer in time.
+        """
+        ...
+
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        """Send one request, and yield its answer's bytes as the model server writes them.
+
+        Nothing is sent before the first piece is asked for. To close it early lets go of the
+        connection, and so of the model server.
+
+        Args:
+            name: The endpoint.
+            body: The request.
+            content_type: Of the request.
+            timeout_s: Patience for each piece.
+            accept: Form of the answer, which tells a model server to stream.
+            variant: Asks one variant, whatever the weights are.
+
+        Raises:
+            Unsupported: The target does not stream (`Capabilities.streaming`).
+            OperationFailed: As for `invoke`; or the answer broke off, and what was yielded is a
+                part of it.
+            OperationTimeout: The next piece did not come in time.
+            CloudregError: As for `invoke`, before the first piece.
+        """
+        ...
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        """Queue one request of an asynchronous endpoint, and return its id at once.
+
+        Each call is a request of its own. Any process finds the answer by the id, with `result`.
+
+        Args:
+            name: The endpoint.
+            body: The request, of any size that the target's queue takes.
+            content_type: Of the request.
+            timeout_s: What the model server has for its answer, once it is its turn.
+
+        Raises:
+            NotFound: No such endpoint.
+            Unsupported: It is of another kind.
+            InvalidRequest: The request, or the time for it, is larger than the target takes.
+        """
+        ...
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        """Return the answer to a queued request; None while there is none yet.
+
+        Raises:
+            NotFound: Nobody queued a request of that id there.
+            OperationFailed: The model server failed, or refused, in its words; or the request
+                waited too long.
         """
         ...
 
@@ -225,6 +304,14 @@ class EndpointBackend(Protocol):
         """Return the last log lines of the model servers, oldest first."""
         ...
 
+    def native(self, name: str) -> Any:
+        """Return the target's own object of an endpoint, as `RegistryBackend.native` does.
+
+        Raises:
+            NotFound: No such endpoint.
+        """
+        ...
+
 
 @runtime_checkable
 class Operation(Protocol):
@@ -238,6 +325,57 @@ class Operation(Protocol):
     def poll(self) -> OperationStatus:
         """Ask once how it stands; never sleep."""
         ...
+
+
+class BatchBackend(Protocol):
+    """Data sets that are scored, by jobs that end; `cloudreg.jobs.BatchSpec` says how."""
+
+    def start(self, spec: BatchSpec, *, version: ModelVersion) -> Operation:
+        """Begin a job; one of that name that was begun before is returned as it is.
+
+        A job that is over leaves its answers in the store, and nothing else that costs money.
+
+        Args:
+            spec: What it does.
+            version: The version of *spec*.
+
+        Raises:
+            NotFound: A file of the version is not in this target's store.
+            Unsupported: No such machine, or not as many.
+        """
+        ...
+
+    def find(self, name: str) -> Operation | None:
+        """Return a job that was begun, whatever became of it; None where there is none."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Ask a job to end without its answers; one that is over or absent is fine."""
+        ...
+
+
+class NoBatch:
+    """The jobs of a target that has none (`Capabilities.batch`)."""
+
+    def __init__(self, reason: str, *, target: str) -> None:
+        """Refuse for *reason*."""
+        self._reason = reason
+        self._target = target
+
+    def start(self, spec: BatchSpec, *, version: ModelVersion) -> Operation:
+        """Refuse."""
+        raise Unsupported(
+            f"batch {spec.name}: no batch jobs on this provider ({self._reason})",
+            target=self._target,
+            hint="--target names another one",
+        )
+
+    def find(self, name: str) -> Operation | None:
+        """Return None."""
+        return None
+
+    def stop(self, name: str) -> None:
+        """Do nothing: there is none."""
 
 
 class Provider(Protocol):
@@ -263,6 +401,11 @@ class Provider(Protocol):
         """Endpoints."""
         ...
 
+    @property
+    def batch(self) -> BatchBackend:
+        """Batch jobs; `NoBatch` where there are none."""
+        ...
+
     def close(self) -> None:
         """Let go of clients; endpoints stay."""
         ...
@@ -282,6 +425,23 @@ class ProviderContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """What somebody deploys, for the policy that lets them.
+
+    Attributes:
+        models: Their names; none for any.
+        endpoints: Their names; none for any.
+        stages: Those that a version may be moved to, in their order.
+        others: Stages that it may not be moved to.
+    """
+
+    models: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderPlugin:
     """What an entry point in the group ``cloudreg.providers`` names.
 
@@ -293,6 +453,8 @@ class ProviderPlugin:
         open: Connects; the SDK is imported here and not before.
         capabilities: Returns what the provider can do before any settings are known.
         extra: The extra that brings its SDK, such as ``sagemaker``; None where none is needed.
+        policy: Returns what a deployer must be permitted to do with a target of these settings,
+            as the cloud's own document; no request is made. None where nobody asks for permission.
     """
 
     name: str
@@ -301,3 +463,4 @@ class ProviderPlugin:
     open: Callable[[Any, ProviderContext], Provider]
     capabilities: Callable[[], Capabilities]
     extra: str | None = None
+    policy: Callable[[Any, Deployed], Mapping[str, Any]] | None = None

@@ -53,6 +53,12 @@ class Observation:
     reason: str
 
 
+def shared(spec: EndpointSpec) -> EndpointSpec:
+    """Return an endpoint as it is while a version shares the traffic with the one before."""
+    (new,) = spec.variants
+    return replace(spec, variants=(replace(new, weight=99), replace(new, name=CANARY, weight=1)))
+
+
 def judge(rollout: Rollout, seen: VariantMetrics | None) -> Observation:
     """Compare what a variant answered with the rollout's limits."""
     if not rollout.gated:
@@ -137,9 +143,7 @@ class Roller:
             self._wait(self._backend.create(after, artifacts=self._artifacts))
             return self.verify(after)
         old, new = before.spec.variant(PRIMARY), after.variants[0]
-        # Limits without a bake have nothing to judge by: they pause, and are not ignored.
-        stepwise = rollout.steps != (100,) or rollout.bake_s > 0 or rollout.gated
-        if old is None or old.digest == new.digest or not stepwise:
+        if old is None or old.digest == new.digest or not rollout.stepwise:
             return self._become(after)
         for index, percent in enumerate(rollout.steps):
             if index < first_step:

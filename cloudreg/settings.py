@@ -10,23 +10,30 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from cloudreg.errors import CloudregError, ConfigError
+from cloudreg.errors import CloudregError, ConfigError, InvalidRequest
 from cloudreg.names import check_endpoint, check_model, check_stage, check_target
 from cloudreg.place import PREFIX, place, position
 from cloudreg.types import (
+    Asynchronous,
+    EndpointKind,
     EndpointSpec,
     ModelVersion,
     Resources,
     Rollout,
     RolloutStrategy,
     Scaling,
+    ScalingMetric,
+    ScalingStep,
+    Serverless,
     Variant,
     check_environment,
+    check_measurable,
 )
 
 FILE = "cloudreg.toml"
@@ -126,6 +133,52 @@ class RolloutSettings(_Strict):
         )
 
 
+class StepSettings(_Strict):
+    """An item of ``scaling_steps``: ``{from = 70, add = 1}``.
+
+    Attributes:
+        at: ``from``: value of the metric from which it holds.
+        add: Replicas that come at once.
+    """
+
+    at: float = Field(alias="from")
+    add: int
+
+
+class ServerlessSettings(_Strict):
+    """``[endpoints.NAME.serverless]``; see `cloudreg.kinds.Serverless`."""
+
+    memory_mib: int = 2048
+    max_concurrency: int = 20
+    provisioned_concurrency: int | None = None
+
+
+class NotifySettings(_Strict):
+    """``[endpoints.NAME.asynchronous.notify]``: topics, by the target's own names."""
+
+    success: str | None = None
+    error: str | None = None
+
+
+class AsynchronousSettings(_Strict):
+    """``[endpoints.NAME.asynchronous]``; see `cloudreg.kinds.Asynchronous`."""
+
+    output: str = "asynchronous"
+    max_concurrent_per_replica: int | None = None
+    expires_s: int = 21_600
+    notify: NotifySettings = NotifySettings()
+
+    def noun(self) -> Asynchronous:
+        """Return it as the core speaks of it."""
+        return Asynchronous(
+            output=self.output,
+            max_concurrent_per_replica=self.max_concurrent_per_replica,
+            notify_success=self.notify.success,
+            notify_error=self.notify.error,
+            expires_s=self.expires_s,
+        )
+
+
 class EndpointSettings(_Strict):
     """``[endpoints.NAME]``: an endpoint that follows a stage of a model.
 
@@ -137,9 +190,23 @@ class EndpointSettings(_Strict):
         machine_type: The target's own machine name, where the catalog's choice will not do.
         min_replicas: Lower bound.
         max_replicas: Upper bound; the lower bound by default.
-        concurrency: Requests in flight per replica that scaling aims at.
+        gpu_fallback: GPU classes to take in this order where the first has no capacity.
+        concurrency: Requests in flight per replica that scaling aims at; 4 where nothing else
+            is named.
+        requests_per_minute: Or requests a minute per replica.
+        gpu_utilization: Or percent that the GPUs are busy.
+        cpu_utilization: Or percent that the CPUs are busy.
+        scaling_steps: Replicas that come at once where the metric is far above its target, such
+            as ``[{from = 70, add = 1}, {from = 90, add = 3}]``.
+        scale_out_cooldown_s: Seconds after replicas came before more may.
         scale_in_cooldown_s: Seconds of idleness before a replica goes.
+        pool: Endpoints that name the same pool share machines.
+        memory_mib: Main memory of a pool's machine that a replica takes.
+        cpus: Processors of a pool's machine that a replica takes.
         env: Environment of the model server; no secrets.
+        kind: ``real_time``, ``serverless`` or ``asynchronous``.
+        serverless: For a serverless endpoint.
+        asynchronous: For an asynchronous endpoint.
         rollout: How a new version gets its traffic.
     """
 
@@ -150,24 +217,59 @@ class EndpointSettings(_Strict):
     machine_type: str | None = None
     min_replicas: int = 1
     max_replicas: int | None = None
-    concurrency: float = 4.0
+    gpu_fallback: tuple[str, ...] = ()
+    concurrency: float | None = None
+    requests_per_minute: float | None = None
+    gpu_utilization: float | None = None
+    cpu_utilization: float | None = None
+    scaling_steps: tuple[StepSettings, ...] = ()
+    scale_out_cooldown_s: float | None = None
     scale_in_cooldown_s: float = 300.0
+    pool: str | None = None
+    memory_mib: int | None = None
+    cpus: float | None = None
     env: dict[str, str] = {}
+    kind: EndpointKind = EndpointKind.REAL_TIME
+    serverless: ServerlessSettings | None = None
+    asynchronous: AsynchronousSettings | None = None
     rollout: RolloutSettings = RolloutSettings()
 
     @property
     def resources(self) -> Resources:
         """Return what one replica needs."""
-        return Resources.parse(self.gpu, machine_type=self.machine_type)
+        whole = Resources.parse(
+            self.gpu, machine_type=self.machine_type, fallback=self.gpu_fallback
+        )
+        return replace(whole, memory_mib=self.memory_mib, cpus=self.cpus)
+
+    @property
+    def followed(self) -> dict[ScalingMetric, float]:
+        """Return the metrics that are named, with their targets."""
+        values = {metric: getattr(self, metric) for metric in ScalingMetric}
+        return {metric: value for metric, value in values.items() if value is not None}
 
     @property
     def scaling(self) -> Scaling:
-        """Return how many replicas."""
+        """Return how many replicas.
+
+        Raises:
+            InvalidRequest: Two metrics are named, or one for a number that is fixed.
+        """
+        named = self.followed
+        if len(named) > 1:
+            raise InvalidRequest(
+                f"{' and '.join(named)}: the number of replicas follows one",
+                hint=f"leave {list(named)[-1]} out",
+            )
+        metric, goal = next(iter(named.items()), (ScalingMetric.CONCURRENCY, Scaling().target))
         upper = max(1, self.min_replicas) if self.max_replicas is None else self.max_replicas
         return Scaling(
             min_replicas=self.min_replicas,
             max_replicas=upper,
-            concurrency=self.concurrency,
+            metric=metric,
+            target=goal,
+            steps=tuple(ScalingStep(at=step.at, add=step.add) for step in self.scaling_steps),
+            scale_out_cooldown_s=self.scale_out_cooldown_s,
             scale_in_cooldown_s=self.scale_in_cooldown_s,
         )
 
@@ -181,7 +283,30 @@ class EndpointSettings(_Strict):
             resources=self.resources,
             scaling=self.scaling,
         )
-        return EndpointSpec(name=name, stage=self.stage, variants=(variant,), env=self.env)
+        return EndpointSpec(
+            name=name,
+            stage=self.stage,
+            variants=(variant,),
+            env=self.env,
+            pool=self.pool,
+            kind=self.kind,
+            serverless=self.serverless_noun,
+            asynchronous=self.asynchronous_noun,
+        )
+
+    @property
+    def serverless_noun(self) -> Serverless | None:
+        """Return what a serverless endpoint may take, with defaults; None for other kinds."""
+        if self.kind is not EndpointKind.SERVERLESS:
+            return None
+        return Serverless(**dict(self.serverless or ServerlessSettings()))
+
+    @property
+    def asynchronous_noun(self) -> Asynchronous | None:
+        """Return what becomes of queued requests, with defaults; None for other kinds."""
+        if self.kind is not EndpointKind.ASYNCHRONOUS:
+            return None
+        return (self.asynchronous or AsynchronousSettings()).noun()
 
 
 class Settings(_Strict):
@@ -398,8 +523,56 @@ def _check_endpoints(settings: Settings) -> None:
             raise _Bad((*where, "target"), f"no target {endpoint.target!r}", _list(targets))
         _named((*where, "gpu"), lambda e=endpoint: e.resources)
         _named((*where, "min_replicas"), lambda e=endpoint: e.scaling)
+        _check_following(where, endpoint)
         _named((*where, "rollout"), lambda e=endpoint: e.rollout.noun())
+        _check_kind(where, endpoint)
         _named((*where, "env"), lambda e=endpoint: check_environment(e.env))
+
+
+def _check_kind(where: tuple[str, ...], endpoint: EndpointSettings) -> None:
+    """Refuse a table of another kind, and what a serverless endpoint has no place for."""
+    for kind in (EndpointKind.SERVERLESS, EndpointKind.ASYNCHRONOUS):
+        if getattr(endpoint, kind) is not None and endpoint.kind is not kind:
+            raise _Bad((*where, kind), f"the endpoint is {endpoint.kind}", f'kind = "{kind}"')
+        _named((*where, kind), lambda k=kind: getattr(endpoint, f"{k}_noun"))
+    if endpoint.kind is not EndpointKind.SERVERLESS:
+        return
+    wrong = {
+        "gpu": endpoint.resources != Resources(),
+        "max_replicas": endpoint.scaling != Scaling(),
+        "rollout": endpoint.rollout.noun() != Rollout(),
+    }
+    hints = {
+        "gpu": "leave gpu and machine_type out",
+        "max_replicas": f"[{'.'.join(where)}.serverless] max_concurrency bounds it instead",
+        "rollout": 'strategy = "all_at_once"',
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            raise _Bad((*where, key), f"a serverless endpoint has no {_LACKS[key]}", hints[key])
+
+
+_LACKS = {
+    "gpu": "machines to choose",
+    "max_replicas": "replicas to count",
+    "rollout": "second variant, and so no steps",
+}
+
+
+def _check_following(where: tuple[str, ...], endpoint: EndpointSettings) -> None:
+    """Refuse what would be followed by nothing, or measured on nothing."""
+    scaling = endpoint.scaling
+    _named((*where, scaling.metric), lambda: check_measurable(endpoint.resources, scaling))
+    fixed = [
+        *(m.value for m in endpoint.followed if m is not ScalingMetric.CONCURRENCY),
+        *(key for key in ("scaling_steps", "scale_out_cooldown_s") if getattr(endpoint, key)),
+    ]
+    if fixed and not scaling.autoscaled:
+        raise _Bad(
+            (*where, fixed[0]),
+            f"{fixed[0]}: the number of replicas is fixed at {scaling.max_replicas}",
+            f"max_replicas = {scaling.max_replicas + 1}",
+        )
 
 
 def _named(where: tuple[str, ...], check: Any) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from cloudreg.errors import ConfigError, NotFound, ProviderNotInstalled
 from cloudreg.plugins import open_provider, provider_plugin
-from cloudreg.provider import Provider, ProviderContext
+from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
 
 if TYPE_CHECKING:
     # Settings bring pydantic, which costs more start-up time than all the rest.
+    from pydantic import BaseModel
+
     from cloudreg.settings import Settings
 
 
@@ -63,8 +65,14 @@ class Targets:
         while self._open:
             self._open.popitem()[1].close()
 
-    def _opened(self, name: str) -> Provider:
-        from pydantic import ValidationError  # only where a target is really opened
+    def options(self, name: str) -> tuple[ProviderPlugin, BaseModel]:
+        """Return the plug-in of a target and its checked section; nothing is opened.
+
+        Raises:
+            ConfigError: Its section does not suit its provider.
+            ProviderNotInstalled: Its provider is missing.
+        """
+        from pydantic import ValidationError  # only where a section is really needed
 
         section = self._settings.targets[name]
         try:
@@ -84,4 +92,8 @@ class Targets:
                 target=name,
                 hint=f"provider {plugin.name!r} knows {known}",
             ) from error
+        return plugin, options
+
+    def _opened(self, name: str) -> Provider:
+        plugin, options = self.options(name)
         return open_provider(plugin, options, ProviderContext(target=name, root=self._root))

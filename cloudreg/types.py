@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from cloudreg.errors import InvalidRequest
+from cloudreg.kinds import Asynchronous, EndpointKind, Serverless
 from cloudreg.manifest import (
     FileEntry,
     Lineage,
@@ -33,7 +34,9 @@ from cloudreg.names import (
 )
 
 __all__ = [
+    "Asynchronous",
     "Endpoint",
+    "EndpointKind",
     "EndpointSpec",
     "EndpointStatus",
     "FileEntry",
@@ -51,6 +54,9 @@ __all__ = [
     "RolloutStrategy",
     "Runtime",
     "Scaling",
+    "ScalingMetric",
+    "ScalingStep",
+    "Serverless",
     "Signature",
     "TensorSpec",
     "Variant",
@@ -129,30 +135,66 @@ class Resources:
         accelerator: GPU class such as ``T4`` or ``L4``; None for CPU.
         accelerator_count: GPUs a replica; 0 without an accelerator.
         machine_type: The target's own name, where the user insists; else chosen by the catalog.
+        fallback: GPU classes to take in this order where the first has no capacity.
+        memory_mib: Main memory of a shared machine that a replica takes.
+        cpus: Processors of a shared machine that a replica takes.
     """
 
     accelerator: str | None = None
     accelerator_count: int = 0
     machine_type: str | None = None
+    fallback: tuple[str, ...] = ()
+    memory_mib: int | None = None
+    cpus: float | None = None
 
     _GPU: ClassVar[re.Pattern[str]] = re.compile(r"([A-Z][A-Z0-9_-]{1,19})(?::([1-9][0-9]?))?")
 
     def __post_init__(self) -> None:
-        """Refuse a count without an accelerator and the reverse."""
+        """Refuse a count without an accelerator and the reverse, and a fallback from nothing."""
         if (self.accelerator is None) != (self.accelerator_count == 0):
             raise InvalidRequest("accelerator and accelerator_count go together")
         if self.accelerator_count < 0:
             raise InvalidRequest(f"accelerator_count {self.accelerator_count} is negative")
+        if self.fallback:
+            self._check_fallback()
+        if self.memory_mib is not None and self.memory_mib < 1:
+            raise InvalidRequest(f"memory_mib {self.memory_mib} is not 1 or more")
+        if self.cpus is not None and not (self.cpus > 0 and math.isfinite(self.cpus)):
+            raise InvalidRequest(f"cpus {self.cpus} is not a number above 0")
+
+    def _check_fallback(self) -> None:
+        if self.accelerator is None:
+            raise InvalidRequest(
+                "gpu_fallback: there is no GPU to fall back from",
+                hint=f'gpu = "{self.fallback[0]}"',
+            )
+        if self.machine_type is not None:
+            raise InvalidRequest(
+                f"gpu_fallback: machine_type {self.machine_type!r} names the one machine there is",
+                hint="leave machine_type out",
+            )
+        for gpu in self.fallback:
+            match = self._GPU.fullmatch(gpu)
+            if match is None or match[2] is not None:
+                raise InvalidRequest(
+                    f"gpu_fallback {gpu!r}: a class alone, such as L4; the count is that of gpu"
+                )
+        every = [self.accelerator, *self.fallback]
+        twice = next((gpu for gpu in every if every.count(gpu) > 1), None)
+        if twice is not None:
+            raise InvalidRequest(f"gpu_fallback: {twice} is listed twice, gpu included")
 
     @classmethod
-    def parse(cls, gpu: str | None, *, machine_type: str | None = None) -> Resources:
+    def parse(
+        cls, gpu: str | None, *, machine_type: str | None = None, fallback: tuple[str, ...] = ()
+    ) -> Resources:
         """Read ``T4``, ``T4:2`` or None.
 
         Raises:
             InvalidRequest: Anything else.
         """
         if gpu is None:
-            return cls(machine_type=machine_type)
+            return cls(machine_type=machine_type, fallback=fallback)
         match = cls._GPU.fullmatch(gpu)
         if not match:
             raise InvalidRequest(f"gpu {gpu!r}: a class and a count, such as L4 or T4:2")
@@ -160,12 +202,52 @@ class Resources:
             accelerator=match[1],
             accelerator_count=int(match[2] or 1),
             machine_type=machine_type,
+            fallback=fallback,
         )
 
     def __str__(self) -> str:
         """Render as ``T4:2``, or ``cpu``."""
         text = f"{self.accelerator}:{self.accelerator_count}" if self.accelerator else "cpu"
+        text = " or ".join([text, *self.fallback])
         return f"{text} ({self.machine_type})" if self.machine_type else text
+
+
+class ScalingMetric(StrEnum):
+    """What the number of replicas follows; each is the mean of the replicas."""
+
+    CONCURRENCY = "concurrency"
+    """Requests in flight."""
+
+    REQUESTS_PER_MINUTE = "requests_per_minute"
+    """Requests that came in the last minute."""
+
+    GPU_UTILIZATION = "gpu_utilization"
+    """Percent that a GPU is busy."""
+
+    CPU_UTILIZATION = "cpu_utilization"
+    """Percent that a CPU is busy."""
+
+    @property
+    def is_percent(self) -> bool:
+        """Whether it ends at 100."""
+        return self in (ScalingMetric.GPU_UTILIZATION, ScalingMetric.CPU_UTILIZATION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingStep:
+    """What is done at once where the metric is far above its target.
+
+    Attributes:
+        at: Value of the metric from which it is done, up to the next step's.
+        add: Replicas that come.
+    """
+
+    at: float
+    add: int
+
+
+MAX_STEPS = 20
+"""More thresholds than anybody reads; Application Auto Scaling takes as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,14 +257,22 @@ class Scaling:
     Attributes:
         min_replicas: Lower bound; 0 asks for scale-to-zero.
         max_replicas: Upper bound, at least ``min_replicas`` and 1.
-        concurrency: Desired requests in flight per replica; the number of replicas follows it
-            where ``max_replicas`` exceeds ``min_replicas``.
+        metric: What the number of replicas follows where ``max_replicas`` exceeds
+            ``min_replicas``.
+        target: Desired value of the metric per replica; a percentage for utilization.
+        steps: Beside the target: how many replicas come at once where the metric is so far above
+            it; rising. Without any the target alone decides.
+        scale_out_cooldown_s: Seconds after replicas came before more may; None leaves it to the
+            provider.
         scale_in_cooldown_s: Seconds of idleness before a replica goes.
     """
 
     min_replicas: int = 1
     max_replicas: int = 1
-    concurrency: float = 4.0
+    metric: ScalingMetric = ScalingMetric.CONCURRENCY
+    target: float = 4.0
+    steps: tuple[ScalingStep, ...] = ()
+    scale_out_cooldown_s: float | None = None
     scale_in_cooldown_s: float = 300.0
 
     def __post_init__(self) -> None:
@@ -192,17 +282,49 @@ class Scaling:
                 f"replicas {self.min_replicas} to {self.max_replicas}: "
                 "the minimum is 0 or more, the maximum at least 1 and the minimum"
             )
-        if not (self.concurrency > 0 and math.isfinite(self.concurrency)):
-            raise InvalidRequest(f"concurrency {self.concurrency} is not a number above 0")
-        if not (self.scale_in_cooldown_s >= 0 and math.isfinite(self.scale_in_cooldown_s)):
-            raise InvalidRequest(
-                f"scale_in_cooldown_s {self.scale_in_cooldown_s} is not a number from 0"
-            )
+        if not (self.target > 0 and math.isfinite(self.target)):
+            raise InvalidRequest(f"{self.metric} {self.target} is not a number above 0")
+        if self.metric.is_percent and not 1 <= self.target <= 100:
+            raise InvalidRequest(f"{self.metric} {self.target:g} is not 1 to 100 percent")
+        for name in ("scale_out_cooldown_s", "scale_in_cooldown_s"):
+            cooldown_s = getattr(self, name)
+            if cooldown_s is not None and not (cooldown_s >= 0 and math.isfinite(cooldown_s)):
+                raise InvalidRequest(f"{name} {cooldown_s} is not a number from 0")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        if len(self.steps) > MAX_STEPS:
+            raise InvalidRequest(f"scaling_steps: {len(self.steps)} steps, {MAX_STEPS} at most")
+        below = self.target
+        for step in self.steps:
+            if not (step.at > below and math.isfinite(step.at)):
+                raise InvalidRequest(
+                    f"scaling_steps: a step from {step.at:g} does not rise above {below:g}: "
+                    "steps begin above the target"
+                )
+            if step.add < 1:
+                raise InvalidRequest(f"scaling_steps: {step.add} replicas are none to add")
+            below = step.at
+        if self.metric.is_percent and below > 100:
+            raise InvalidRequest(f"scaling_steps: {below:g} is more than 100 percent")
 
     @property
     def autoscaled(self) -> bool:
         """Whether the number of replicas may move by itself."""
         return self.max_replicas > self.min_replicas
+
+
+def check_measurable(resources: Resources, scaling: Scaling) -> None:
+    """Return if replicas with those resources have what scaling follows.
+
+    Raises:
+        InvalidRequest: GPUs are to be measured where there is none.
+    """
+    if scaling.metric is ScalingMetric.GPU_UTILIZATION and resources.accelerator is None:
+        raise InvalidRequest(
+            "gpu_utilization: a replica on the CPU has no GPU to measure",
+            hint='gpu = "L4", or cpu_utilization instead',
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +356,7 @@ class Variant:
         check_digest(self.digest)
         if not 0 <= self.weight <= 100:
             raise InvalidRequest(f"variant {self.name}: weight {self.weight} is not 0 to 100")
+        check_measurable(self.resources, self.scaling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +368,20 @@ class EndpointSpec:
         stage: The stage it follows.
         variants: At least one; the weights sum to 100.
         env: Environment of the model server. Never secrets: targets show it to every reader.
+        kind: How requests are answered.
+        serverless: What a serverless endpoint may take; for that kind alone.
+        asynchronous: What becomes of queued requests; for that kind alone.
+        pool: Endpoints that name the same pool share machines; None for machines of its own.
     """
 
     name: str
     stage: str
     variants: tuple[Variant, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    kind: EndpointKind = EndpointKind.REAL_TIME
+    serverless: Serverless | None = None
+    asynchronous: Asynchronous | None = None
+    pool: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a spec whose traffic goes nowhere or twice."""
@@ -268,11 +399,72 @@ class EndpointSpec:
                 f"endpoint {self.name}: variants of {', '.join(models)}, not of one"
             )
         check_environment(self.env)
+        self._check_kind()
+        self._check_pool()
+
+    def _check_pool(self) -> None:
+        """Refuse a share of a machine that nobody shares, and a pool without shares."""
+        for variant in self.variants:
+            if self.pool is None:
+                taken = [k for k in ("memory_mib", "cpus") if getattr(variant.resources, k)]
+                if taken:
+                    raise InvalidRequest(
+                        f"endpoint {self.name}: {taken[0]} is a share of a pool's machine, and it "
+                        "has machines of its own",
+                        hint='pool = "shared"',
+                    )
+            elif variant.resources.memory_mib is None:
+                raise InvalidRequest(
+                    f"endpoint {self.name}: pool {self.pool} has to know what a replica takes of "
+                    "a machine",
+                    hint="memory_mib = 2048",
+                )
+        if self.pool is None:
+            return
+        check_endpoint(self.pool)
+        if self.kind is not EndpointKind.REAL_TIME:
+            raise InvalidRequest(
+                f"endpoint {self.name}: a pool is for real-time endpoints, and it is {self.kind}",
+                hint='kind = "real_time", or leave pool out',
+            )
+
+    def _check_kind(self) -> None:
+        """Refuse a kind without its part, and what a serverless endpoint has no place for."""
+        for kind, part in (
+            (EndpointKind.SERVERLESS, self.serverless),
+            (EndpointKind.ASYNCHRONOUS, self.asynchronous),
+        ):
+            if (self.kind is kind) != (part is not None):
+                raise InvalidRequest(
+                    f"endpoint {self.name}: {kind} settings and kind {self.kind} do not go "
+                    "together",
+                    hint=f'kind = "{kind}"',
+                )
+        if self.kind is not EndpointKind.SERVERLESS:
+            return
+        for variant in self.variants:
+            if variant.resources != Resources():
+                raise InvalidRequest(
+                    f"endpoint {self.name}: a serverless endpoint has no machines to choose",
+                    hint='leave gpu and machine_type out, or kind = "real_time"',
+                )
+            if variant.scaling != Scaling():
+                raise InvalidRequest(
+                    f"endpoint {self.name}: a serverless endpoint has no replicas to count",
+                    hint="max_concurrency in its table [serverless] bounds it instead",
+                )
 
     @property
     def model(self) -> str:
         """The model of the first variant; all variants serve versions of one model."""
         return self.variants[0].model
+
+    @property
+    def rests(self) -> bool:
+        """Whether it answers at once, and may have no replica while nobody asks."""
+        return self.kind is EndpointKind.REAL_TIME and any(
+            v.scaling.min_replicas == 0 for v in self.variants
+        )
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant called *name*, if there is one."""
@@ -439,6 +631,12 @@ class Rollout:
     def gated(self) -> bool:
         """Whether metrics decide about the next step."""
         return self.max_error_rate is not None or self.max_p95_ms is not None
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether a new version shares the traffic with the one before for a while."""
+        # Limits without a bake have nothing to judge by: they pause, and are not ignored.
+        return self.steps != (100,) or self.bake_s > 0 or self.gated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from cloudreg.operations import Progress
 from cloudreg.registry import Comparison, ModelSummary, Registration, Registry
 from cloudreg.rooms import Rooms
 from cloudreg.settings import Settings
+from cloudreg.shown import LiveVersion
 from cloudreg.targets import Targets
 from cloudreg.types import ModelVersion
 
@@ -163,6 +164,21 @@ class Versions:
         if isinstance(ref, ModelVersion):
             return ref
         return self.registry.version(reference(ref))
+
+    def published(
+        self, ref: str | ModelRef | ModelVersion, *, target: str | None = None
+    ) -> LiveVersion:
+        """Return a version as a target's own registry shows it.
+
+        Args:
+            ref: Which one.
+            target: Whose registry; the home's without.
+
+        Raises:
+            NotFound: No such version, or no such target.
+        """
+        where = target or self.settings.home
+        return LiveVersion(self.targets[where].registry, self.version(ref), target=where)
 
     def summary(self, ref: str | ModelRef) -> VersionSummary:
         """Return what lists show of a version; its manifest is not read."""

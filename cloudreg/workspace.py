@@ -22,9 +22,10 @@ from cloudreg.projection import Difference
 from cloudreg.promotion import Outcome
 from cloudreg.reconcile import Repair
 from cloudreg.rooms import Rooms
+from cloudreg.scoring import SCORED_S, DataSet, Scored, Scorer
 from cloudreg.settings import Settings, find, load
 from cloudreg.status import StageStatus, status
-from cloudreg.types import GateResult, ModelVersion
+from cloudreg.types import GateResult, ModelVersion, Resources
 from cloudreg.versions import Versions, reference
 
 
@@ -329,7 +330,62 @@ class Workspace(Versions):
                 hint=f"there are {', '.join(self.settings.endpoints) or 'none'}",
             )
         target = self.settings.endpoint_target(name)
-        return LiveEndpoint(self.targets[target].endpoints, name, target=target)
+        return LiveEndpoint(
+            self.targets[target].endpoints,
+            name,
+            target=target,
+            kind=self.settings.endpoints[name].kind,
+            progress=self.progress,
+        )
+
+    def batch(
+        self,
+        version: str | ModelRef | ModelVersion,
+        data: str | Path,
+        *,
+        output: str | Path | None = None,
+        target: str | None = None,
+        gpu: str | None = None,
+        machine_type: str | None = None,
+        replicas: int = 1,
+        timeout_s: float = SCORED_S,
+    ) -> Scored:
+        """Score a data set by a version, with a job that ends: nothing stays that is paid for.
+
+        The same call after a kill finds the job that runs, or its answers. Nothing is written
+        into the ledger: scoring reads a version and moves nothing.
+
+        Args:
+            version: By which one.
+            data: A file of JSON lines: an instance a line.
+            output: Folder that gets ``predictions.jsonl``: for each record in its order
+                ``{"prediction": …}`` or ``{"error": …}``. Without, the answers stay in the
+                target's store.
+            target: Where it runs; the home without.
+            gpu: Class and count for each replica, such as ``L4``.
+            machine_type: The target's own name of a machine.
+            replicas: How many work side by side.
+            timeout_s: Patience with the job.
+
+        Raises:
+            InvalidRequest: A line is no JSON; with its number.
+            AlreadyExists: *output* holds answers already.
+            Unsupported: The target has no such jobs.
+            OperationFailed: The job failed; with its last log lines.
+            OperationTimeout: It is still running, and goes on without us.
+        """
+        where = target or self.settings.home
+        scorer = Scorer(
+            self.targets[where], self.registry.store, target=where, progress=self.progress
+        )
+        return scorer.score(
+            self.version(version),
+            DataSet.of(Path(data)),
+            output=Path(output) if output is not None else None,
+            resources=Resources.parse(gpu, machine_type=machine_type),
+            replicas=replicas,
+            timeout_s=timeout_s,
+        )
 
     def status(self, model: str | None = None) -> list[StageStatus]:
         """Return what runs where: each stage of each model, on each of its targets."""

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 
 from cloudreg.errors import IntegrityError, InvalidRequest
 from cloudreg.importers import SourceFile
@@ -16,15 +16,47 @@ from cloudreg.operations import Task
 from cloudreg.provider import ObjectStore
 
 CHUNK = 1024 * 1024
-"""Bytes held at a time; of a file that is being moved there are up to four."""
+"""Bytes that are read and written at a time."""
 
 SMALL = 8 * 1024 * 1024
 """Files up to this size are held in memory whole, so that their digest is known before they go."""
+
+PIECE = 8 * 1024 * 1024
+"""Bytes of a larger file that are handed on at once: a part of an upload, which needs no copy."""
+
+UPLOADS_AT_ONCE = 24
+"""Files on their way into a store: a distant one answers late, so that many have to wait there."""
+
+HELD = 96 * 1024 * 1024
+"""Bytes of these files that are in memory at once, beside what a store holds of its own."""
 
 RANGE = 4 * 1024 * 1024
 """Bytes of an object that one request asks for, where several go at once."""
 
 PARALLEL_FILES = 8
+
+
+class Budget:
+    """Bytes that may be held at once; whoever wants more waits for others to let go."""
+
+    def __init__(self, size: int) -> None:
+        """Allow *size* bytes."""
+        self._size = self._left = size
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        """Hold *amount* bytes for as long as the block lasts; more than all there are is all."""
+        amount = min(amount, self._size)
+        with self._freed:
+            self._freed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._left += amount
+                self._freed.notify_all()
 
 
 class Seen:
@@ -81,48 +113,32 @@ def read(
 def hashed(
     chunks: Iterable[bytes], digest: hashlib._Hash, expected: str | None = None
 ) -> Iterator[bytes]:
-    """Yield *chunks* and hash them, one ahead of whoever writes them."""
-    yield from _ahead(chunks, digest.update)
+    """Yield *chunks*, hashed in another thread while the caller writes them.
+
+    Nobody waits for the hash before the end: where many threads send, each change of hands in
+    between would cost as much time as the hash.
+
+    Raises:
+        IntegrityError: They are not what was *expected*.
+    """
+    waiting: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+
+    def work() -> None:
+        while (chunk := waiting.get()) is not None:
+            digest.update(chunk)
+
+    thread = threading.Thread(target=work, name="hash", daemon=True)
+    thread.start()
+    try:
+        for chunk in chunks:
+            waiting.put(chunk)
+            yield chunk
+    finally:
+        waiting.put(None)
+        thread.join()
     if expected is not None and digest.hexdigest() != expected:
         # Raised inside the store's put, so that nothing is stored under the wrong digest.
         raise IntegrityError("a file changed while it was registered: nothing was recorded")
-
-
-def _ahead(chunks: Iterable[bytes], work: Callable[[bytes], None]) -> Iterator[bytes]:
-    """Do *work* on each chunk in another thread, while the caller handles the one before.
-
-    Reading and hashing release the interpreter lock, so that they hide behind the writing.
-    """
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=2)
-    stop = threading.Event()
-
-    def offer(item: bytes | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return
-
-    def produce() -> None:
-        try:
-            for chunk in chunks:
-                if stop.is_set():
-                    return
-                work(chunk)
-                offer(chunk)
-            offer(None)
-        except BaseException as error:  # handed to the consumer, which raises it
-            offer(error)
-
-    thread = threading.Thread(target=produce, name="hash", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
 
 
 def stored(

@@ -11,7 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudreg.artifacts.blobs import has, holds, put_blob
-from cloudreg.artifacts.chunks import PARALLEL_FILES, SMALL, Seen, hashed, read
+from cloudreg.artifacts.chunks import (
+    HELD,
+    PIECE,
+    SMALL,
+    UPLOADS_AT_ONCE,
+    Budget,
+    Seen,
+    hashed,
+    read,
+)
 from cloudreg.errors import AlreadyExists, CloudregError, NotFound
 from cloudreg.importers import SourceFile
 from cloudreg.manifest import FileEntry
@@ -48,18 +57,21 @@ def upload(
         InvalidRequest: A file cannot be read.
     """
     sent: list[int] = []
+    budget = Budget(HELD)
     total = sum(file.size for file in files)
     with progress.task("storing files", total=total, unit="B") as task:
 
         def one(file: SourceFile) -> FileEntry:
             seen = Seen(task, file.size)
-            entry, was_sent = _upload_one(file, store, seen)
+            # One piece is hashed, one waits for that, and one is handed on.
+            with budget.taken(min(file.size, 3 * PIECE)):
+                entry, was_sent = _upload_one(file, store, seen)
             seen.all()
             if was_sent:
                 sent.append(entry.size)
             return entry
 
-        with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="upload") as pool:
+        with ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload") as pool:
             entries = list(pool.map(one, files))
     entries.sort(key=lambda entry: entry.path)
     return Uploaded(files=tuple(entries), sent_bytes=sum(sent), present_bytes=total - sum(sent))
@@ -77,7 +89,9 @@ def _upload_one(file: SourceFile, store: ObjectStore, seen: Seen) -> tuple[FileE
         digest = hashlib.sha256()
         # Nobody overwrites what waits there: it has the bytes that its writer hashed.
         with suppress(AlreadyExists):
-            store.put(hashed(read(file, seen), digest), waiting, if_absent=True, resume=name)
+            store.put(
+                hashed(read(file, seen, chunk=PIECE), digest), waiting, if_absent=True, resume=name
+            )
             entry = _entry(file, digest)
             _settle(waiting, entry, store)
             return entry, True
@@ -91,7 +105,8 @@ def _upload_one(file: SourceFile, store: ObjectStore, seen: Seen) -> tuple[FileE
     if holds(store, waiting, entry):
         _settle(waiting, entry, store)
         return entry, True
-    return entry, put_blob(store, entry, hashed(read(file, seen), hashlib.sha256(), entry.sha256))
+    again = read(file, seen, chunk=PIECE)
+    return entry, put_blob(store, entry, hashed(again, hashlib.sha256(), entry.sha256))
 
 
 def _entry(file: SourceFile, digest: hashlib._Hash) -> FileEntry:

@@ -106,6 +106,11 @@ VERBS: dict[str, Verb] = {
         "send a request to an endpoint",
         """cloudreg predict churn-staging '{"instances": [[1, 2, 3]]}'""",
     ),
+    "batch": Verb(
+        REQUESTS,
+        "score a data set by a version",
+        "cloudreg batch churn@prod --input data.jsonl --output out",
+    ),
     "logs": Verb(
         REQUESTS, "print what model servers wrote", "cloudreg logs churn-staging --lines 20"
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -123,6 +123,28 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield ""
         yield "Gates:"
         yield from gates(plan.gates)
+
+
+def plain(value: Any) -> Any:
+    """Return a vendor's object as JSON: mappings, times and messages that know their fields."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    to_dict = getattr(type(value), "to_dict", None)  # of Google's messages
+    if to_dict is not None:
+        return plain(to_dict(value))
+    dump = getattr(value, "model_dump", None)  # of pydantic's models
+    return plain(dump(mode="json", warnings=False)) if dump is not None else str(value)
+
+
+def native_lines(value: Any) -> list[str]:
+    """Return a vendor's object as people read it."""
+    return json.dumps(plain(value), ensure_ascii=False, indent=2).split("\n")
 
 
 def shown(value: Any) -> str:

@@ -6,12 +6,12 @@
 `reading`      ranges in order, some of them asked for ahead
 `layout`       the files of a version below one prefix, as model servers read them
 `records`      what each managed endpoint was asked to be, beside the artifacts
-`keys`         what is a key, and what it is called in the store
+`keys`         what a key is called in the store
 `failures`     from obstore's errors to ours
 =============  ============================================================================
 """
 
-from cloudreg.objects.keys import check_key
+from cloudreg.names import check_key
 from cloudreg.objects.staging import Staging
 from cloudreg.objects.store import WHOLE, Large, ObstoreObjects
 

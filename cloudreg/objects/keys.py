@@ -1,4 +1,4 @@
-"""What is a key, and what it is called in the store.
+"""What a key is called in the store.
 
 Nearly every key has its own name there: whoever reads a bucket with another tool finds the files
 as they were registered. obstore takes no control characters, so those are percent-encoded, and so
@@ -17,35 +17,13 @@ from __future__ import annotations
 import re
 
 from cloudreg.errors import InvalidRequest
-
-MAX_KEY = 1024
-"""Bytes of the longest key that every supported store takes."""
+from cloudreg.names import check_key
 
 _CONTROL = r"[01][0-9A-F]|7F"
 _UNSAFE = re.compile(rf"[\x00-\x1f\x7f]|%(?={_CONTROL}|25)")
 _ESCAPE = re.compile(r"~%7F|%([01][0-9A-F]|25)")
 _DELETE = "~%7F"
 _LAST = "\U0010ffff"
-
-
-def check_key(key: str) -> str:
-    """Return *key*, if it is a relative path.
-
-    Raises:
-        InvalidRequest: Empty, too long, absolute, with ``.``, ``..`` or empty parts, NUL or
-            backslash, or no Unicode text.
-    """
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"key {key[:80]!r} is not Unicode text") from error
-    parts = key.split("/")
-    if not 1 <= size <= MAX_KEY or "\0" in key or "\\" in key or {"", ".", ".."} & set(parts):
-        raise InvalidRequest(
-            f"key {key[:80]!r}: a relative path of 1 to {MAX_KEY} bytes, "
-            "without . or .. or empty parts, NUL or backslash"
-        )
-    return key
 
 
 def name_of(key: str) -> str:

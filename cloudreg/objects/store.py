@@ -16,6 +16,7 @@ import obstore
 from obstore import exceptions
 
 from cloudreg.errors import AlreadyExists, InvalidRequest, NotFound, Unavailable
+from cloudreg.names import check_key
 from cloudreg.objects import keys
 from cloudreg.objects.failures import failure, status_of, translated, was_first_answer
 from cloudreg.objects.reading import Reader, Source, in_order, save
@@ -98,19 +99,20 @@ class ObstoreObjects:
             self._put_whole(source, key, name, if_absent=if_absent)
             return StoredObject(key=key, size=len(source), modified_at=began)
         pieces = _pieces(source)
-        start = bytearray()
+        start: list[bytes] = []
+        size = 0
         for piece in pieces:
-            start += piece
-            if len(start) > WHOLE:
+            start.append(piece)
+            size += len(piece)
+            if size > WHOLE:
                 break
         else:
-            self._put_whole(bytes(start), key, name, if_absent=if_absent)
-            return StoredObject(key=key, size=len(start), modified_at=began)
+            self._put_whole(b"".join(start), key, name, if_absent=if_absent)
+            return StoredObject(key=key, size=size, modified_at=began)
         if if_absent and self._head(key, name) is not None:
             # Refused at the end as well, but that would be many bytes later.
             raise self._taken(key)
-        counted = _Counted(chain([bytes(start)], pieces))
-        del start
+        counted = _Counted(chain(_emptied(start), pieces))
         try:
             self._large.put(counted, name, if_absent=if_absent, resume=resume)
         except AlreadyExists as error:
@@ -123,7 +125,7 @@ class ObstoreObjects:
 
     def open(self, key: str, *, offset: int = 0, length: int | None = None) -> BinaryIO:
         """Return a reader; see `cloudreg.provider.ObjectStore.open`."""
-        keys.check_key(key)
+        check_key(key)
         if offset < 0 or (length is not None and length < 0):
             raise InvalidRequest(f"range of {key!r}: offset and length must not be negative")
         source = self._source(key, offset=offset, length=length)
@@ -257,7 +259,7 @@ class ObstoreObjects:
             return self._pool
 
     def _name(self, key: str) -> str:
-        return self._base + keys.name_of(keys.check_key(key))
+        return self._base + keys.name_of(check_key(key))
 
     def _taken(self, key: str) -> AlreadyExists:
         return AlreadyExists(f"object {key!r} is there already", target=self._target)
@@ -280,6 +282,13 @@ class _Counted:
         piece = next(self._pieces)
         self.size += len(piece)
         return piece
+
+
+def _emptied(pieces: list[bytes]) -> Iterator[bytes]:
+    """Yield *pieces* and hold none of them longer."""
+    pieces.reverse()
+    while pieces:
+        yield pieces.pop()
 
 
 def _pieces(source: Path | bytes | Iterable[bytes]) -> Iterator[bytes]:

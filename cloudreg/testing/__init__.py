@@ -3,6 +3,7 @@
 * `cloudreg.testing.conformance`: pytest classes to subclass; they judge a provider.
 * `cloudreg.testing.faults`: a provider whose n-th change fails, or takes the process with it.
 * `cloudreg.testing.clock`: time that moves when a test says so.
+* `vertex_client_options`: what Vertex AI's SDK has to be told to reach an emulator.
 
 Only the kit needs pytest; a process that is to be crashed imports no test runner.
 """
@@ -11,9 +12,14 @@ from __future__ import annotations
 
 import sys
 
+from cloudreg.testing.vertex import vertex_client_options
+
+__all__ = ["vertex_client_options"]
+
 KIT = (
     "base", "objects", "listing", "keys", "uploads", "store", "registry", "serving", "traffic",
-    "changes", "endpoints", "capabilities", "conformance",
+    "changes", "endpoints", "planning", "kinds", "streams", "batches", "capabilities",
+    "conformance",
 )  # fmt: skip
 """Modules whose assertions show the compared values, as those of a test file do."""
 

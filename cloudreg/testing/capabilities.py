@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -10,15 +11,19 @@ import pytest
 from cloudreg.capabilities import Capabilities
 from cloudreg.errors import InvalidRequest, Unsupported
 from cloudreg.provider import Provider
-from cloudreg.testing.serving import Server, ServingTests, spec, variant
+from cloudreg.testing.batches import BatchTests
+from cloudreg.testing.kinds import KindTests
+from cloudreg.testing.planning import VERSION, planned, refused
+from cloudreg.testing.serving import Server, spec, variant
+from cloudreg.testing.streams import StreamTests
 from cloudreg.testing.traffic import SteadyTraffic
 from cloudreg.types import (
+    EndpointKind,
     EndpointSpec,
-    FileEntry,
-    Manifest,
-    ModelVersion,
     Resources,
     Scaling,
+    ScalingMetric,
+    ScalingStep,
     Variant,
 )
 
@@ -31,16 +36,32 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
     "accelerators": lambda able: not able.accelerators,
     "scale_to_zero": lambda able: not able.scale_to_zero,
     "autoscaling": lambda able: not able.autoscaling,
+    "scaling_metrics": lambda able: len(able.scaling_metrics) < len(ScalingMetric),
+    "cooldowns": lambda able: not able.cooldowns,
+    "step_scaling": lambda able: not able.step_scaling,
+    "gpu_fallback": lambda able: able.gpu_fallback < 1,
     "traffic_split": lambda able: able.traffic_split < 2,
+    "split_at_zero": lambda able: not able.split_at_zero,
+    "pools": lambda able: not able.pools,
+    "rest_in_place": lambda able: not able.rest_in_place,
     "max_replicas": lambda able: able.max_replicas < 2,
     "max_request_bytes": lambda able: able.max_request_bytes is not None,
+    "variant_requests": lambda able: not able.variant_requests,
     "variant_metrics": lambda able: not able.variant_metrics,
     "machine_types": lambda able: not able.machine_types,
+    "streaming": lambda able: not able.streaming,
+    "batch": lambda able: not able.batch,
+    "kinds": lambda able: able.kinds != frozenset(EndpointKind),
+    "serverless_memory_mib": lambda able: EndpointKind.SERVERLESS in able.kinds,
+    "serverless_concurrency": lambda able: EndpointKind.SERVERLESS in able.kinds,
+    "queue_scaling": lambda able: (
+        EndpointKind.ASYNCHRONOUS in able.kinds and not able.queue_scaling
+    ),
 }
 """Each capability, and whether a value is less than people expect: then it needs a reason."""
 
 
-class CapabilityTests(ServingTests):
+class CapabilityTests(KindTests, StreamTests, BatchTests):
     """Every field of `Capabilities`, in both directions.
 
     Attributes:
@@ -70,6 +91,10 @@ class CapabilityTests(ServingTests):
         assert able.max_request_bytes is None or able.max_request_bytes > 0
         # From none to one is a move, too.
         assert able.autoscaling or not able.scale_to_zero
+        assert able.autoscaling == bool(able.scaling_metrics)
+        assert able.autoscaling or not able.step_scaling
+        assert able.gpu_fallback >= 0
+        assert able.accelerators or not able.gpu_fallback
         assert not set(able.nearest) & able.accelerators
         assert all(hint.strip() for hint in able.nearest.values())
         for gpu in able.accelerators | set(able.nearest):
@@ -98,6 +123,18 @@ class CapabilityTests(ServingTests):
         )
 
         assert {self.ask(server, name) for _ in range(100)} == {1, 2}
+
+    def test_variant_requests(
+        self, server: Server, able: Capabilities, live: EndpointSpec
+    ) -> None:
+        """A variant is asked by its name where declared; else that is refused with the reason."""
+        name = live.variants[0].name
+        if able.variant_requests:
+            assert self.ask(server, live.name, variant=name) == 1
+            return
+        with pytest.raises(Unsupported) as caught:
+            self.ask(server, live.name, variant=name)
+        assert able.reasons.get("variant_requests", "") in caught.value.message
 
     def test_max_replicas(self, able: Capabilities, target: str) -> None:
         """As many replicas as declared are accepted, one more is refused with the reason."""
@@ -153,9 +190,79 @@ class CapabilityTests(ServingTests):
 
         assert server.seen(wanted.name).spec == wanted
 
+    def test_split_at_zero(self, server: Server, able: Capabilities, target: str) -> None:
+        """Two versions share the traffic of an endpoint that may rest; else that is refused."""
+        if not able.scale_to_zero or able.traffic_split < 2:
+            pytest.skip("no rest, or no split; the tests of both check that they are refused")
+        zero = Scaling(min_replicas=0, max_replicas=1)
+        if not able.split_at_zero:
+            halves = [replace(one, scaling=zero) for one in split(2)]
+            refused(able, "split_at_zero", planned(*halves), target=target)
+            return
+        wanted = spec(
+            server.name(),
+            variant("primary", server.version(1), 50, scaling=zero),
+            variant("canary", server.version(2), 50, scaling=zero),
+        )
+        server.start(wanted)
+
+        assert server.seen(wanted.name).spec == wanted
+
+    def test_pools(self, server: Server, able: Capabilities, target: str) -> None:
+        """Endpoints of one pool both answer, and one that goes leaves the other; or are refused."""
+        share = Resources(memory_mib=512)
+        if not able.pools:
+            wanted = spec(
+                "kit-planned", variant("primary", VERSION, resources=share), pool="kit-pool"
+            )
+            refused(able, "pools", wanted, target=target)
+            return
+        pool = server.name()
+        both = [
+            spec(server.name(), variant("primary", server.version(n), resources=share), pool=pool)
+            for n in (1, 2)
+        ]
+        halves = replace(both[0], variants=tuple(replace(v, resources=share) for v in split(2)))
+        refused(able, "pools", halves, target=target)
+        for wanted in both:
+            server.start(wanted)
+        assert [server.seen(wanted.name).spec for wanted in both] == both
+        assert [self.ask(server, wanted.name) for wanted in both] == [1, 2]
+        with pytest.raises(Unsupported):
+            able.require_change(both[0], replace(both[0], pool="kit-other"), target=target)
+        server.delete(both[0].name)
+
+        assert server.endpoints.endpoint(both[0].name) is None
+        assert self.ask(server, both[1].name) == 2
+
+    def test_rest_in_place(self, server: Server, able: Capabilities, target: str) -> None:
+        """A live endpoint may begin to rest, and stop to; else both are refused, and it stays."""
+        if not able.scale_to_zero:
+            pytest.skip("no rest; test_scale_to_zero checks that it is refused")
+        awake = spec(server.name(), variant("primary", server.version(1)))
+        zero = Scaling(min_replicas=0, max_replicas=1)
+        resting = replace(awake, variants=(replace(awake.variants[0], scaling=zero),))
+        able.require_change(None, resting, target=target)
+        if not able.rest_in_place:
+            for before, after in ((awake, resting), (resting, awake)):
+                with pytest.raises(Unsupported) as caught:
+                    able.require_change(before, after, target=target)
+                assert able.reasons["rest_in_place"] in caught.value.message
+                assert caught.value.hint
+            server.start(awake)
+            with pytest.raises(Unsupported):
+                server.update(resting)
+            assert server.seen(awake.name).spec == awake
+            return
+        server.start(awake)
+        for wanted in (resting, awake):
+            able.require_change(server.seen(awake.name).spec, wanted, target=target)
+            server.update(wanted)
+            assert server.seen(awake.name).spec == wanted
+
     def test_autoscaling(self, server: Server, able: Capabilities, target: str) -> None:
         """Load brings another replica where declared; else bounds that differ are refused."""
-        scaling = Scaling(min_replicas=1, max_replicas=2, concurrency=1.0)
+        scaling = Scaling(min_replicas=1, max_replicas=2, metric=followed(able), target=1.0)
         if not able.autoscaling:
             refused(able, "autoscaling", planned(replicated(1, 2)), target=target)
             return
@@ -176,6 +283,133 @@ class CapabilityTests(ServingTests):
 
         assert seen.spec == wanted
         assert traffic.failures == []
+
+    @pytest.mark.parametrize("metric", ScalingMetric)
+    def test_scaling_metrics(
+        self, server: Server, able: Capabilities, target: str, metric: ScalingMetric
+    ) -> None:
+        """What replicas can follow is kept as it was asked for; all else is refused by name."""
+        wanted = following(able, metric)
+        if not able.autoscaling:
+            pytest.skip("no autoscaling; test_autoscaling checks that it is refused")
+        if metric not in able.scaling_metrics:
+            error = refused(able, "scaling_metrics", planned(wanted), target=target)
+            assert metric in error.message
+            assert any(known in str(error.hint) for known in able.scaling_metrics)
+            return
+        if metric is ScalingMetric.GPU_UTILIZATION and not able.accelerators:
+            raise AssertionError("GPUs are measured where there is none")
+        made = server.version(1)
+        asked = server.start(
+            spec(server.name(), replace(wanted, digest=made.digest, number=made.number))
+        )
+
+        assert server.seen(asked.name).spec == asked
+
+    def test_scaling_targets_change(self, server: Server, able: Capabilities) -> None:
+        """Another target and other cooldowns of a live endpoint are those that are shown."""
+        if not able.autoscaling:
+            pytest.skip("no autoscaling; test_autoscaling checks that it is refused")
+        asked = server.start(
+            spec(
+                server.name(),
+                variant(
+                    "primary",
+                    server.version(1),
+                    scaling=Scaling(max_replicas=2, metric=followed(able)),
+                ),
+            )
+        )
+        other = Scaling(max_replicas=2, metric=followed(able), target=7.0)
+        if able.cooldowns:
+            other = replace(other, scale_out_cooldown_s=30.0, scale_in_cooldown_s=90.0)
+        wanted = replace(asked, variants=(replace(asked.variants[0], scaling=other),))
+        server.update(wanted)
+
+        assert server.seen(asked.name).spec == wanted
+
+    @pytest.mark.parametrize("key", ["scale_in_cooldown_s", "scale_out_cooldown_s"])
+    def test_cooldowns(self, able: Capabilities, target: str, key: str) -> None:
+        """Pauses that may not be chosen are refused with the reason."""
+        if not able.autoscaling:
+            pytest.skip("no autoscaling; test_autoscaling checks that it is refused")
+        usual = Scaling(max_replicas=2, metric=followed(able))
+        scaling = (
+            replace(usual, scale_in_cooldown_s=90.0)
+            if key == "scale_in_cooldown_s"
+            else replace(usual, scale_out_cooldown_s=90.0)
+        )
+        wanted = planned(variant("primary", VERSION, scaling=scaling))
+        if able.cooldowns:
+            able.require(wanted, target=target)
+        else:
+            refused(able, "cooldowns", wanted, target=target)
+
+    def test_step_scaling(self, server: Server, able: Capabilities, target: str) -> None:
+        """Steps are kept as they were asked for where declared; else they are refused."""
+        scaling = Scaling(
+            max_replicas=2,
+            metric=followed(able),
+            target=4.0,
+            steps=(ScalingStep(at=8.0, add=1),),
+        )
+        if not able.step_scaling:
+            refused(
+                able,
+                "step_scaling" if able.autoscaling else "autoscaling",
+                planned(variant("primary", VERSION, scaling=scaling)),
+                target=target,
+            )
+            return
+        asked = server.start(
+            spec(server.name(), variant("primary", server.version(1), scaling=scaling))
+        )
+        assert server.seen(asked.name).spec == asked
+        plain = replace(scaling, steps=())
+        wanted = replace(asked, variants=(replace(asked.variants[0], scaling=plain),))
+        server.update(wanted)
+
+        assert server.seen(asked.name).spec == wanted
+
+    def test_gpu_fallback(self, server: Server, able: Capabilities, target: str) -> None:
+        """As many classes to fall back to as declared are accepted; one more is refused."""
+        classes = [*sorted(able.accelerators), *(f"{NO_GPU}{n}" for n in range(9))]
+        most = able.gpu_fallback
+        beyond = Resources(
+            accelerator=classes[0], accelerator_count=1, fallback=tuple(classes[1 : most + 2])
+        )
+        refused(
+            able,
+            "gpu_fallback",
+            planned(variant("primary", VERSION, resources=beyond)),
+            target=target,
+        )
+        if not most:
+            return
+        # As different as names can be: two classes may come on one machine.
+        first, second = min(able.accelerators), max(able.accelerators)
+        resources = Resources(accelerator=first, accelerator_count=1, fallback=(NO_GPU,))
+        refused(
+            able,
+            "accelerators",
+            planned(variant("primary", VERSION, resources=resources)),
+            target=target,
+        )
+        able.require(
+            planned(variant("primary", VERSION, resources=replace(resources, fallback=(second,)))),
+            target=target,
+        )
+        asked = server.start(
+            spec(
+                server.name(),
+                variant(
+                    "primary", server.version(1), resources=replace(resources, fallback=(second,))
+                ),
+            )
+        )
+
+        assert server.seen(asked.name).spec == asked
+        assert self.ask(server, asked.name) == 1
 
     def test_max_request_bytes(
         self, server: Server, able: Capabilities, live: EndpointSpec
@@ -198,22 +432,6 @@ class CapabilityTests(ServingTests):
                 server.endpoints.metrics(live.name, window_s=60.0)
 
 
-VERSION = ModelVersion(
-    model="kit",
-    number=1,
-    digest=Manifest(files=(FileEntry(path="w", size=0, sha256="0" * 64),)).digest,
-    manifest=Manifest(files=(FileEntry(path="w", size=0, sha256="0" * 64),)),
-    author="conformance kit",
-    created_at="2026-01-01T00:00:00Z",
-)
-"""A version that is planned with, and never deployed."""
-
-
-def planned(*variants: Variant) -> EndpointSpec:
-    """Return an endpoint that is only asked about."""
-    return spec("kit-planned", *variants)
-
-
 def split(count: int) -> list[Variant]:
     """Return that many variants; the first gets all the traffic."""
     return [variant(f"v{n}", VERSION, 0 if n else 100) for n in range(count)]
@@ -224,16 +442,24 @@ def replicated(least: int, most: int) -> Variant:
     return variant("primary", VERSION, scaling=Scaling(min_replicas=least, max_replicas=most))
 
 
+def followed(able: Capabilities) -> ScalingMetric:
+    """Return a metric that the number of replicas can follow, on a CPU too."""
+    measured = able.scaling_metrics - {ScalingMetric.GPU_UTILIZATION}
+    usual = Scaling().metric
+    return usual if usual in measured else min(measured, default=usual)
+
+
+def following(able: Capabilities, metric: ScalingMetric) -> Variant:
+    """Return a variant whose number follows *metric*, on a GPU where that is what is measured."""
+    gpu = metric is ScalingMetric.GPU_UTILIZATION
+    return variant(
+        "primary",
+        VERSION,
+        resources=Resources.parse(min(able.accelerators, default=NO_GPU)) if gpu else Resources(),
+        scaling=Scaling(max_replicas=2, metric=metric, target=60.0),
+    )
+
+
 def on(gpu: str) -> Variant:
     """Return a variant with one GPU."""
     return variant("primary", VERSION, resources=Resources.parse(gpu))
-
-
-def refused(able: Capabilities, field: str, wanted: EndpointSpec, *, target: str) -> Unsupported:
-    """Return the refusal of *wanted*; it names target, endpoint and the reason for *field*."""
-    with pytest.raises(Unsupported) as caught:
-        able.require(wanted, target=target)
-    assert caught.value.target == target
-    assert wanted.name in caught.value.message
-    assert able.reasons.get(field, "") in caught.value.message
-    return caught.value

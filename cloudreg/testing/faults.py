@@ -17,7 +17,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,8 @@ from typing import Any, BinaryIO, TypeVar
 from cloudreg.capabilities import Capabilities
 from cloudreg.errors import InvalidRequest, Unavailable
 from cloudreg.provider import (
+    LINES,
+    BatchBackend,
     EndpointBackend,
     ObjectStore,
     Operation,
@@ -268,6 +270,11 @@ class FaultyProvider:
         """What the wrapped provider can do."""
         return self._provider.capabilities
 
+    @property
+    def batch(self) -> BatchBackend:
+        """The wrapped provider's; its jobs are not hit."""
+        return self._provider.batch
+
     def close(self) -> None:
         """Close the wrapped provider."""
         self._provider.close()
@@ -348,6 +355,9 @@ class _Registry:
             lambda: self._registry.withdraw(model, digest),
         )
 
+    def native(self, model: str, digest: str) -> Any:
+        return self._registry.native(model, digest)
+
 
 class _Endpoints:
     def __init__(self, endpoints: EndpointBackend, faults: Faults, target: str) -> None:
@@ -395,8 +405,36 @@ class _Endpoints:
             name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
         )
 
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        return self._endpoints.stream(
+            name,
+            body,
+            content_type=content_type,
+            timeout_s=timeout_s,
+            accept=accept,
+            variant=variant,
+        )
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        return self._endpoints.submit(name, body, content_type=content_type, timeout_s=timeout_s)
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        return self._endpoints.result(name, request_id)
+
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         return self._endpoints.metrics(name, window_s=window_s)
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         return self._endpoints.logs(name, variant=variant, lines=lines)
+
+    def native(self, name: str) -> Any:
+        return self._endpoints.native(name)

@@ -240,6 +240,23 @@ class RegistryTests(ConformanceTests):
             [names[2]],
         ]
 
+    def test_native(
+        self, registry: RegistryBackend, model: str, version: Callable[..., ModelVersion]
+    ) -> None:
+        """Each version has an object of the target's own, and one that is not shown has none."""
+        made = [version(number) for number in (1, 2)]
+        for one in made:
+            registry.publish(one)
+        first, second = (registry.native(model, one.digest) for one in made)
+
+        assert first is not None
+        assert first != second
+        registry.withdraw(model, made[0].digest)
+        for digest in (made[0].digest, ABSENT):
+            with pytest.raises(NotFound):
+                registry.native(model, digest)
+        assert registry.native(model, made[1].digest) is not None
+
     def test_publish_the_same_at_once(
         self, registry: RegistryBackend, model: str, version: Callable[..., ModelVersion]
     ) -> None:

@@ -241,9 +241,11 @@ def variant(
     )
 
 
-def spec(name: str, *variants: Variant, env: dict[str, str] | None = None) -> EndpointSpec:
+def spec(
+    name: str, *variants: Variant, env: dict[str, str] | None = None, pool: str | None = None
+) -> EndpointSpec:
     """Return an endpoint of the stage prod."""
-    return EndpointSpec(name=name, stage="prod", variants=variants, env=env or {})
+    return EndpointSpec(name=name, stage="prod", variants=variants, env=env or {}, pool=pool)
 
 
 def is_ready(endpoint: Endpoint) -> bool:

@@ -2,32 +2,89 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cloudreg.capabilities import Capabilities
+from cloudreg.types import EndpointKind, ScalingMetric
 from cloudreg_sagemaker.machines import CLASSES, NEAREST
+
+if TYPE_CHECKING:
+    from cloudreg_sagemaker.settings import SageMakerSettings
 
 MAX_VARIANTS = 10
 """https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateEndpointConfig.html"""
+
+MAX_FALLBACK = 4
+"""Beside the first choice: InstancePools has five entries, in botocore's service model."""
 
 MAX_REPLICAS = 100
 MAX_REQUEST_BYTES = 6_291_456
 """Of InvokeEndpoint's Body, in botocore's service model."""
 
 
-def capabilities() -> Capabilities:
-    """Return what a SageMaker target can do."""
+SERVERLESS_MIB = tuple(range(1024, 6145, 1024))
+SERVERLESS_CONCURRENCY = 200
+"""ProductionVariantServerlessConfig in botocore's service model, MemorySizeInMB: "in 1 GB
+increments"; MaxConcurrency: 200 at most."""
+
+
+def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
+    """Return what a SageMaker target can do.
+
+    Args:
+        settings: The target's section; without, what a plain one could do.
+    """
+    kinds = set(EndpointKind)
+    why = _against_serverless(settings) if settings is not None else ""
+    if why:
+        kinds.remove(EndpointKind.SERVERLESS)
     return Capabilities(
         accelerators=CLASSES,
-        scale_to_zero=False,
+        scale_to_zero=True,
         autoscaling=True,
+        scaling_metrics=frozenset(ScalingMetric),
+        step_scaling=True,
+        gpu_fallback=MAX_FALLBACK,
         traffic_split=MAX_VARIANTS,
+        split_at_zero=False,
+        rest_in_place=False,
+        pools=True,
         max_replicas=MAX_REPLICAS,
         max_request_bytes=MAX_REQUEST_BYTES,
         variant_metrics=True,
+        streaming=True,
+        batch=True,
+        kinds=frozenset(kinds),
+        serverless_memory_mib=() if why else SERVERLESS_MIB,
+        serverless_concurrency=0 if why else SERVERLESS_CONCURRENCY,
         reasons={
-            "scale_to_zero": "a real-time variant keeps at least one instance",
+            **({"kinds": why} if why else {}),
+            "serverless_memory_mib": why or "SageMaker sells it by the GiB, up to six",
+            "serverless_concurrency": why or "more is not served by one serverless endpoint",
+            "queue_scaling": "the number of instances does not follow a queue's backlog yet, and "
+            "requests in flight do not tell of it",
+            "scale_to_zero": "as an inference component, with one variant; a request that finds "
+            "none is refused and wakes it",
+            "split_at_zero": "traffic cannot be split between inference components, which callers "
+            "ask by name",
+            "pools": "as inference components: one variant, and no move between pools",
+            "rest_in_place": "SageMaker cannot change a live endpoint from instances with a model "
+            "to inference components, or back",
             "max_replicas": "more instances than an account's quota ever starts with",
             "max_request_bytes": "InvokeEndpoint takes 6 MiB",
             "accelerators": "SageMaker has no instance type with it",
         },
         nearest=NEAREST,
     )
+
+
+def _against_serverless(settings: SageMakerSettings) -> str:
+    """Return why a target with that section has no serverless endpoints; nothing where it has.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html ("Feature
+    exclusions").
+    """
+    for key in ("vpc", "network_isolation", "data_capture"):
+        if getattr(settings, key):
+            return f"the target's section has {key}, which serverless endpoints have not"
+    return ""

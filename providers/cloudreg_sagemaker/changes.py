@@ -216,7 +216,9 @@ class Change:
         if not bounds:
             return
         before = self._bench.hosting.instance_types(seen)
-        after = {v["VariantName"]: v["InstanceType"] for v in requests.config["ProductionVariants"]}
+        after = {
+            v["VariantName"]: outgoing.types_of(v) for v in requests.config["ProductionVariants"]
+        }
         going = [v for v in bounds if after.get(v) != before.get(v)]
         fixed = {v.name for v in self._spec.variants if not v.scaling.autoscaled}
         self._bench.scaling.let_go(name, {*going, *(fixed & bounds.keys())})

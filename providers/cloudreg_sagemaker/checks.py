@@ -53,6 +53,11 @@ def check_request(service: str, operation: str, request: Mapping[str, Any]) -> N
     _check(shape, request, operation)
 
 
+def values_of(shape: str) -> frozenset[str]:
+    """Return the values that a field of SageMaker's can have."""
+    return frozenset(service_model("sagemaker").shape_for(shape).enum)
+
+
 def watch(client: Any) -> None:
     """Check every request of *client* before it is sent."""
 

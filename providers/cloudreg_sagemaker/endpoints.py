@@ -8,7 +8,7 @@ what was asked for, because it goes back to an old configuration in silence.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,46 @@ from typing import TYPE_CHECKING, Any
 from cloudreg.capabilities import Capabilities
 from cloudreg.errors import (
     AlreadyExists,
-    CloudregError,
     Conflict,
     InvalidRequest,
     NotFound,
-    OperationFailed,
-    OperationTimeout,
-    Unavailable,
+    Unsupported,
 )
 from cloudreg.names import check_endpoint
 from cloudreg.objects.layout import lay_out
+from cloudreg.objects.packing import pack
 from cloudreg.objects.records import Asked, Records, latest
-from cloudreg.provider import ObjectStore, Operation
-from cloudreg.types import Endpoint, EndpointSpec, ModelVersion, VariantMetrics
+from cloudreg.provider import LINES, ObjectStore, Operation
+from cloudreg.types import (
+    Endpoint,
+    EndpointSpec,
+    ModelVersion,
+    ScalingMetric,
+    Variant,
+    VariantMetrics,
+)
+from cloudreg_sagemaker import components, resting, wire
 from cloudreg_sagemaker import requests as outgoing
-from cloudreg_sagemaker import wire
+from cloudreg_sagemaker.alarms import StepAlarms
+from cloudreg_sagemaker.calls import Calls
 from cloudreg_sagemaker.changes import Bench, Change, Removal
-from cloudreg_sagemaker.errors import from_client_error, translated
+from cloudreg_sagemaker.components import (
+    ComponentRequests,
+    Components,
+    host_in,
+    host_of,
+    is_component,
+    is_host,
+)
 from cloudreg_sagemaker.hosting import Hosting
 from cloudreg_sagemaker.logs import EndpointLogs
+from cloudreg_sagemaker.machines import units_of
 from cloudreg_sagemaker.metrics import EndpointMetrics
+from cloudreg_sagemaker.native import Resources
+from cloudreg_sagemaker.queues import Queue
 from cloudreg_sagemaker.scaling import VariantScaling
+from cloudreg_sagemaker.waking import CopyScaling
+from cloudreg_sagemaker.wire import FAILED
 
 if TYPE_CHECKING:
     from cloudreg_sagemaker.clients import Clients
@@ -65,7 +84,17 @@ class SageMakerEndpoints:
         self._capabilities = capabilities
         self._target = target
         self._now = now
+        self._resources = Resources(settings, target=target)
         self._hosting = Hosting(clients, target=target)
+        self._queue = Queue(clients, store, settings, target=target)
+        self._calls = Calls(
+            clients,
+            capabilities,
+            look=self._hosting.look,
+            logs=self.logs,
+            host=self._host,
+            target=target,
+        )
         self._records = Records(
             store, root=f"sagemaker/{settings.region}/endpoints/", target=target
         )
@@ -77,48 +106,60 @@ class SageMakerEndpoints:
         bounds = self._bench().scaling.all()
         names = sorted(known)
         with ThreadPoolExecutor(PARALLEL_LOOKS, thread_name_prefix="look") as pool:
-            looks = list(pool.map(self._hosting.look, names))
+            hosts = [host_in((one.config for one in known[name]), name) for name in names]
+            looks = list(pool.map(self._hosting.look, hosts))
         for name, seen in zip(names, looks, strict=True):
-            if seen is not None:
+            if seen is not None and is_host(seen):
+                yield resting.shown(self._rest_bench(), name, seen, known[name])
+            elif seen is not None:
                 yield self._shown(name, seen, known[name], bounds.get(name, {}))
 
     def endpoint(self, name: str) -> Endpoint | None:
         known = self._records.of(check_endpoint(name))
-        seen = self._hosting.look(name) if known else None
+        seen = self._carrier(name, known)
         return self._look_closely(name, seen, known) if seen is not None else None
 
     def create(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
         self._check(spec, artifacts)
-        seen = self._hosting.look(spec.name)
-        if seen is not None and seen["EndpointStatus"] != "Deleting":
+        seen = self._hosting.look(host_of(spec))
+        is_there = seen is not None and (
+            spec.pool is None or self._components.look(spec.name) is not None
+        )
+        if spec.pool is not None and seen is not None:
+            self._check_pool(spec, artifacts, seen)
+        if seen is not None and is_there and seen["EndpointStatus"] != "Deleting":
             known = self._records.of(spec.name)
             if not known:
                 raise AlreadyExists(
                     f"endpoint {spec.name} exists, and cloudreg did not make it",
                     target=self._target,
                 )
-            if spec not in self._asked_for(seen, known):
+            if spec not in self._asked_for(spec.name, seen, known):
                 raise AlreadyExists(
                     f"endpoint {spec.name} exists with another configuration",
                     target=self._target,
                 )
         self._lay_out(spec, artifacts)
-        return self._change(spec, artifacts).begin(seen)
+        return self._begin(spec, artifacts, seen)
 
     def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
         self._check(spec, artifacts)
-        seen = self._hosting.look(spec.name) if self._records.of(spec.name) else None
+        known = self._records.of(spec.name)
+        seen = self._carrier(spec.name, known)
         if seen is None or seen["EndpointStatus"] == "Deleting":
             raise self._missing(spec.name)
         self._check_owner(seen)
+        self._check_shape(spec, artifacts, seen, known)
         self._lay_out(spec, artifacts)
-        return self._change(spec, artifacts).begin(seen)
+        return self._begin(spec, artifacts, seen)
 
     def delete(self, name: str) -> Operation:
         known = self._records.of(check_endpoint(name))
-        seen = self._hosting.look(name) if known else None
+        seen = self._carrier(name, known)
         if seen is not None:
             self._check_owner(seen)
+        if seen is not None and is_host(seen):
+            return resting.ComponentRemoval(self._rest_bench(), name, host=seen).begin()
         return Removal(self._bench(), name, seen).begin(seen)
 
     def invoke(
@@ -130,37 +171,41 @@ class SageMakerEndpoints:
         timeout_s: float,
         variant: str | None = None,
     ) -> bytes:
-        from botocore import exceptions
+        return self._calls.invoke(
+            name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
+        )
 
-        most = self._capabilities.max_request_bytes
-        if most is not None and len(body) > most:
-            raise InvalidRequest(
-                f"endpoint {name}: a request of {len(body)} bytes, {most} at most",
-                target=self._target,
-            )
-        request: dict[str, Any] = {
-            "EndpointName": check_endpoint(name),
-            "Body": body,
-            "ContentType": content_type,
-        }
-        if variant is not None:
-            request["TargetVariant"] = variant
-        try:
-            with translated(f"endpoint {name}", target=self._target):
-                try:
-                    answer = self._clients.runtime(timeout_s).invoke_endpoint(**request)
-                    return bytes(answer["Body"].read())
-                except exceptions.ReadTimeoutError as error:
-                    raise OperationTimeout(
-                        f"endpoint {name} did not answer in {timeout_s:g} s", target=self._target
-                    ) from error
-                except exceptions.ClientError as error:
-                    raise self._refusal(name, variant, error) from error
-        except (InvalidRequest, NotFound) as error:
-            # One code for many things: only a look tells what is wrong.
-            if isinstance(error.__cause__, exceptions.ClientError):
-                self._check_addressee(name, variant, error)
-            raise
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        return self._calls.stream(
+            name,
+            body,
+            content_type=content_type,
+            timeout_s=timeout_s,
+            accept=accept,
+            variant=variant,
+        )
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        known = self._records.of(check_endpoint(name))
+        seen = self._hosting.look(name) if known else None
+        asked = latest(known, seen["EndpointConfigName"]) if seen is not None else None
+        if asked is None:
+            raise self._missing(name)
+        return self._queue.submit(
+            self._records.spec(asked), body, content_type=content_type, timeout_s=timeout_s
+        )
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        return self._queue.result(check_endpoint(name), request_id)
 
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
@@ -170,6 +215,7 @@ class SageMakerEndpoints:
         return source.of(
             name,
             [variant["VariantName"] for variant in seen.get("ProductionVariants", ())],
+            component=is_host(seen),
             window_s=window_s,
             since=seen["CreationTime"],
             now=self._now(),
@@ -178,16 +224,17 @@ class SageMakerEndpoints:
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         seen = self._needed(name)
         return self._bench().logs.tail(
-            name, lines=lines, variant=variant, since=seen["CreationTime"]
+            name,
+            lines=lines,
+            variant=variant,
+            since=seen["CreationTime"],
+            component=is_host(seen),
         )
 
-    def native(self, name: str) -> dict[str, Any]:
-        """Return boto3's answer to DescribeEndpoint.
-
-        Raises:
-            NotFound: No such endpoint.
-        """
-        return self._needed(name)
+    def native(self, name: str) -> Any:
+        """Return boto3's answer to DescribeEndpoint, or the SDK's ``Endpoint``."""
+        seen = self._needed(name)
+        return self._resources.endpoint(name) if self._resources.wanted else seen
 
     def _check(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> None:
         """Refuse what could not be started, before anything is touched."""
@@ -198,7 +245,113 @@ class SageMakerEndpoints:
                     f"variant {variant.name}: no version is given for {variant.digest}",
                     target=self._target,
                 )
-        self._hosting.check(self._requests(spec, artifacts, None))
+        if is_component(spec):
+            requests = self._resting(spec, artifacts)
+            self._hosting.check(requests)
+            self._components.check(requests)
+        else:
+            self._hosting.check(self._requests(spec, artifacts, None))
+
+    def _check_shape(
+        self,
+        spec: EndpointSpec,
+        artifacts: Mapping[str, ModelVersion],
+        seen: Mapping[str, Any],
+        known: list[Asked],
+    ) -> None:
+        """Refuse a change that no request of SageMaker makes without losing predictions."""
+        if seen["EndpointStatus"] == FAILED:
+            return  # it is removed, and made as it is asked for
+        there = host_in((one.config for one in known), spec.name)
+        if there != host_of(spec):
+            raise Unsupported(
+                f"endpoint {spec.name}: it cannot be moved from {there} to {host_of(spec)} while "
+                "it lives",
+                target=self._target,
+                hint=f"another endpoint beside it; then take {spec.name} down",
+            )
+        if is_component(spec) != is_host(seen):
+            raise Unsupported(
+                f"endpoint {spec.name}: SageMaker cannot change a live endpoint to scale to zero, "
+                "or back: it would have to be removed first",
+                target=self._target,
+                hint=f"another endpoint beside it; then take {spec.name} down",
+            )
+        if spec.pool is not None:
+            self._check_pool(spec, artifacts, seen)
+        elif is_component(spec):
+            wanted = self._resting(spec, artifacts).config_name
+            if wanted != seen["EndpointConfigName"]:
+                raise Unsupported(
+                    f"endpoint {spec.name}: the machines, keys and timeouts of an endpoint that "
+                    "scales to zero cannot be changed while it lives",
+                    target=self._target,
+                    hint=f"another endpoint beside it; then take {spec.name} down",
+                )
+
+    def _check_pool(
+        self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion], seen: Mapping[str, Any]
+    ) -> None:
+        """Refuse a pool whose machines are not those that are asked for."""
+        if not self._hosting.is_ours(seen):
+            raise AlreadyExists(
+                f"endpoint {spec.name}: {spec.pool} exists, and cloudreg did not make it",
+                target=self._target,
+                hint="another name for the pool",
+            )
+        wanted = self._resting(spec, artifacts).config_name
+        if seen["EndpointStatus"] != "Deleting" and seen["EndpointConfigName"] != wanted:
+            raise Unsupported(
+                f"endpoint {spec.name}: the machines of {spec.pool} are others than it asks for: "
+                "all of a pool have the same gpu, machine_type and kind of image",
+                target=self._target,
+                hint=f"gpu and machine_type as of the others in {spec.pool}, or another pool",
+            )
+
+    def _carrier(self, name: str, known: list[Asked]) -> dict[str, Any] | None:
+        """Return DescribeEndpoint of what carries an endpoint: itself, or its pool."""
+        if not known:
+            return None
+        return self._hosting.look(host_in((one.config for one in known), name))
+
+    def _host(self, name: str) -> str:
+        """Return on which of SageMaker's endpoints an endpoint is, by its records."""
+        return host_in((one.config for one in self._records.of(name)), name)
+
+    def _begin(
+        self,
+        spec: EndpointSpec,
+        artifacts: Mapping[str, ModelVersion],
+        seen: Mapping[str, Any] | None,
+    ) -> Operation:
+        if is_component(spec):
+            requests = self._resting(spec, artifacts)
+            return resting.ComponentChange(self._rest_bench(), requests).begin()
+        return self._change(spec, artifacts).begin(seen)
+
+    def _resting(
+        self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]
+    ) -> ComponentRequests:
+        return components.requests_for(spec, artifacts, self._settings, target=self._target)
+
+    def _rest_bench(self) -> resting.RestBench:
+        return resting.RestBench(
+            hosting=self._hosting,
+            components=self._components,
+            scaling=CopyScaling(
+                self._clients["application-autoscaling"],
+                self._clients["cloudwatch"],
+                target=self._target,
+            ),
+            records=self._records,
+            logs=EndpointLogs(self._clients["logs"], target=self._target),
+            region=self._settings.region,
+            target=self._target,
+        )
+
+    @property
+    def _components(self) -> Components:
+        return Components(self._clients["sagemaker"], target=self._target)
 
     def _check_owner(self, seen: Mapping[str, Any]) -> None:
         """Refuse an endpoint that somebody made under a name of ours: the tag tells."""
@@ -212,6 +365,9 @@ class SageMakerEndpoints:
 
     def _lay_out(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> None:
         for digest in sorted({variant.digest for variant in spec.variants}):
+            if spec.serverless is not None:
+                pack(artifacts[digest], self._store, target=self._target)
+                continue
             lay_out(artifacts[digest], self._store, target=self._target)
 
     def _requests(
@@ -237,24 +393,36 @@ class SageMakerEndpoints:
     def _change(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> Change:
         return Change(self._bench(), spec, partial(self._requests, spec, artifacts))
 
+    def _units(self, variant: Variant, metric: ScalingMetric) -> int:
+        return units_of(variant.resources, metric, self._settings.machines, target=self._target)
+
     def _bench(self) -> Bench:
         return Bench(
             hosting=self._hosting,
-            scaling=VariantScaling(self._clients["application-autoscaling"], target=self._target),
+            scaling=VariantScaling(
+                self._clients["application-autoscaling"],
+                StepAlarms(self._clients["cloudwatch"], target=self._target),
+                units=self._units,
+                target=self._target,
+            ),
             records=self._records,
             logs=EndpointLogs(self._clients["logs"], target=self._target),
             settings=self._settings,
         )
 
-    def _asked_for(self, seen: Mapping[str, Any], known: list[Asked]) -> list[EndpointSpec]:
+    def _asked_for(
+        self, name: str, seen: Mapping[str, Any], known: list[Asked]
+    ) -> list[EndpointSpec]:
         """Return the specs that an endpoint has, or is on its way to."""
         pending = seen.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
         asked = [latest(known, seen.get("EndpointConfigName")), latest(known, pending)]
         specs = [self._records.spec(one) for one in asked if one is not None]
-        return [*specs, self._look_closely(seen["EndpointName"], seen, known).spec]
+        return [*specs, self._look_closely(name, seen, known).spec]
 
     def _look_closely(self, name: str, seen: Mapping[str, Any], known: list[Asked]) -> Endpoint:
         """Return an endpoint with what its models say, and not only its configuration's name."""
+        if is_host(seen):
+            return resting.shown(self._rest_bench(), name, seen, known)
         variants = [variant["VariantName"] for variant in seen.get("ProductionVariants", ())]
         bounds = self._bench().scaling.bounds(name, variants)
         return self._shown(name, seen, known, bounds, digests=self._hosting.digests(seen))
@@ -275,55 +443,13 @@ class SageMakerEndpoints:
             name=name,
             region=self._settings.region,
             bounds=bounds,
+            units=self._units,
             digests=digests,
         )
 
-    def _refusal(self, name: str, variant: str | None, error: Any) -> CloudregError:
-        """Return what a refused prediction means: the model server's words are in it."""
-        said = error.response
-        if said["Error"].get("Code") != "ModelError":
-            return from_client_error(error, f"endpoint {name}", target=self._target)
-        status = int(said.get("OriginalStatusCode") or 500)
-        words = str(said.get("OriginalMessage") or said["Error"].get("Message", ""))[:2000].strip()
-        if 400 <= status < 500:
-            return InvalidRequest(
-                f"endpoint {name} answered {status}: {words}", target=self._target
-            )
-        if "timed out" in said["Error"].get("Message", ""):
-            return OperationTimeout(f"endpoint {name}: {words}", target=self._target)
-        return OperationFailed(
-            f"endpoint {name} answered {status}: {words}",
-            target=self._target,
-            logs=self._last_words(name, variant),
-        )
-
-    def _last_words(self, name: str, variant: str | None) -> list[str]:
-        try:
-            return self.logs(name, variant=variant, lines=20)
-        except (NotFound, Unavailable):
-            return []
-
-    def _check_addressee(self, name: str, variant: str | None, error: CloudregError) -> None:
-        """Refuse for the reason that a look at the endpoint gives, if it gives one."""
-        said = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
-        if said == "ModelError":
-            return
-        seen = self._hosting.look(name)
-        if seen is None:
-            raise self._missing(name) from error
-        there = {v["VariantName"] for v in seen.get("ProductionVariants", ())}
-        if variant is not None and variant not in there:
-            raise NotFound(
-                f"endpoint {name} has no variant {variant!r}", target=self._target
-            ) from error
-        if seen["EndpointStatus"] in ("Creating", "Failed", "OutOfService", "Deleting"):
-            raise Unavailable(
-                f"endpoint {name} is {seen['EndpointStatus']}: {seen.get('FailureReason', '')}",
-                target=self._target,
-            ) from error
-
     def _needed(self, name: str) -> dict[str, Any]:
-        seen = self._hosting.look(check_endpoint(name))
+        known = self._records.of(check_endpoint(name))
+        seen = self._hosting.look(host_in((one.config for one in known), name))
         if seen is None:
             raise self._missing(name)
         return seen

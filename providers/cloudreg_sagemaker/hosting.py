@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import AlreadyExists, ConfigError, NotFound
 from cloudreg_sagemaker import checks, packages
+from cloudreg_sagemaker import requests as outgoing
 from cloudreg_sagemaker.errors import translated
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ class Hosting:
                     found[variant] = container.get("Environment", {}).get("CLOUDREG_DIGEST", "")
         return found
 
-    def instance_types(self, seen: Mapping[str, Any]) -> dict[str, str]:
-        """Return the instance type of each variant that is there."""
+    def instance_types(self, seen: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        """Return the instance types of each variant that is there, the first choice first."""
         variants = self._variants(seen["EndpointName"], seen.get("EndpointConfigName", ""))
-        return {variant["VariantName"]: variant.get("InstanceType", "") for variant in variants}
+        return {variant["VariantName"]: outgoing.types_of(variant) for variant in variants}
 
     def prepare(self, requests: Requests) -> None:
         """Make models and configuration.
@@ -112,15 +113,19 @@ class Hosting:
 
         Args:
             name: Of the endpoint that had it.
-            config: Which one.
+            config: Which one; a model of its own follows a dot, where inference components
+                have it.
             keep: Models that another configuration needs.
         """
-        models = set(self._models(name, config).values()) - set(keep)
-        with suppress(NotFound), self._translated(name):
-            self._client.delete_endpoint_config(EndpointConfigName=config)
+        config, _, own = config.partition(".")
+        found = {*self._models(name, config).values(), *([own] if own else [])}
+        models = found - set(keep)
+        # The configuration last: it alone tells which models are its own, should this end halfway.
         for model in sorted(models):
             with suppress(NotFound), self._translated(name):
                 self._client.delete_model(ModelName=model)
+        with suppress(NotFound), self._translated(name):
+            self._client.delete_endpoint_config(EndpointConfigName=config)
 
     def check_alarms(self, name: str, alarms: Iterable[str]) -> None:
         """Refuse alarms that could not undo a change, or would undo it at once.

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloudreg.errors import Unsupported
-from cloudreg.types import Resources
+from cloudreg.types import Resources, ScalingMetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +135,82 @@ def machine_for(resources: Resources, overrides: Mapping[str, str], *, target: s
             hint=f'gpu = "{gpu}:{most}"' if most else NEAREST.get(gpu),
         )
     return min(fitting, key=lambda machine: machine.count).name
+
+
+def machines_for(
+    resources: Resources, overrides: Mapping[str, str], *, target: str
+) -> tuple[str, ...]:
+    """Return the instance types of a replica: the first choice, and what stands in for it.
+
+    Raises:
+        Unsupported: No machine has that many, or two classes come on one machine.
+    """
+    first = replace(resources, fallback=())
+    names = [machine_for(first, overrides, target=target)]
+    for gpu in resources.fallback:
+        name = machine_for(replace(first, accelerator=gpu), overrides, target=target)
+        if name in names:
+            raise Unsupported(
+                f"gpu_fallback: {gpu} comes on {name}, which is tried already",
+                target=target,
+                hint=f"leave {gpu} out of gpu_fallback",
+            )
+        names.append(name)
+    return tuple(names)
+
+
+def cpus_of(name: str) -> int:
+    """Return how many virtual CPUs an instance type has; its size tells, but for two."""
+    if name in _ODD:
+        return _ODD[name]
+    size = name.rpartition(".")[2]
+    if size in _SMALL:
+        return _SMALL[size]
+    many = re.fullmatch(r"(\d+)xlarge", size)
+    return 4 * int(many[1]) if many else _SMALL["xlarge"]
+
+
+_ODD = {"ml.t2.medium": 2, "ml.c4.8xlarge": 36}
+_SMALL = {"medium": 1, "large": 2, "xlarge": 4}
+
+
+def gpus_of(name: str, *, otherwise: int) -> int:
+    """Return how many GPUs an instance type has; *otherwise* where it is not listed."""
+    return next((machine.count for machine in GPUS if machine.name == name), otherwise)
+
+
+def has_gpus(name: str) -> bool:
+    """Return whether an instance type is listed with GPUs."""
+    return gpus_of(name, otherwise=0) > 0
+
+
+def units_of(
+    resources: Resources, metric: ScalingMetric, overrides: Mapping[str, str], *, target: str
+) -> int:
+    """Return what a percentage is counted up to, in hundreds: SageMaker adds devices up.
+
+    Four GPUs that are all busy are 400 percent.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+
+    Raises:
+        Unsupported: Machines that stand in for each other have different numbers of them.
+    """
+    if not metric.is_percent:
+        return 1
+    names = machines_for(resources, overrides, target=target)
+    if metric is ScalingMetric.CPU_UTILIZATION:
+        found = {name: cpus_of(name) for name in names}
+    else:
+        found = {name: gpus_of(name, otherwise=resources.accelerator_count) for name in names}
+    if len(set(found.values())) > 1:
+        shown = ", ".join(f"{count} on {name}" for name, count in found.items())
+        raise Unsupported(
+            f"{metric} means something else on each machine of gpu_fallback: {shown}",
+            target=target,
+            hint="concurrency or requests_per_minute instead",
+        )
+    return next(iter(found.values()))
 
 
 def ami_for(image: str, *, accelerator: str | None) -> str | None:

@@ -40,6 +40,7 @@ class EndpointMetrics:
         endpoint: str,
         variants: Sequence[str],
         *,
+        component: bool = False,
         window_s: float,
         since: datetime.datetime,
         now: datetime.datetime,
@@ -49,6 +50,7 @@ class EndpointMetrics:
         Args:
             endpoint: Whose.
             variants: Their names.
+            component: Whether an inference component of that name answers.
             window_s: How far back.
             since: Earlier numbers are another endpoint's of the same name.
             now: The end of the window.
@@ -59,7 +61,12 @@ class EndpointMetrics:
         period_s = math.ceil((end - begin).total_seconds() / MINUTE_S) * MINUTE_S
         request = {
             "MetricDataQueries": [
-                _query(endpoint, variant, index, which, period_s=period_s)
+                _query(
+                    _component(endpoint) if component else _variant(endpoint, variant),
+                    index,
+                    which,
+                    period_s=period_s,
+                )
                 for index, variant in enumerate(variants)
                 for which in _ASKED
             ],
@@ -78,8 +85,19 @@ class EndpointMetrics:
         return {variant: _read(values, index) for index, variant in enumerate(variants)}
 
 
+def _component(name: str) -> list[dict[str, str]]:
+    return [{"Name": "InferenceComponentName", "Value": name}]
+
+
+def _variant(endpoint: str, variant: str) -> list[dict[str, str]]:
+    return [
+        {"Name": "EndpointName", "Value": endpoint},
+        {"Name": "VariantName", "Value": variant},
+    ]
+
+
 def _query(
-    endpoint: str, variant: str, index: int, which: tuple[str, str, str], *, period_s: int
+    own: list[dict[str, str]], index: int, which: tuple[str, str, str], *, period_s: int
 ) -> dict[str, Any]:
     name, metric, statistic = which
     return {
@@ -88,10 +106,7 @@ def _query(
             "Metric": {
                 "Namespace": NAMESPACE,
                 "MetricName": metric,
-                "Dimensions": [
-                    {"Name": "EndpointName", "Value": endpoint},
-                    {"Name": "VariantName", "Value": variant},
-                ],
+                "Dimensions": own,
             },
             "Period": period_s,
             "Stat": statistic,

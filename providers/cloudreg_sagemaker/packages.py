@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cloudreg.names import short
+from cloudreg.names import sha256, short
 from cloudreg.types import ModelCard, ModelVersion, PublishedVersion
 from cloudreg_sagemaker.settings import RETIRED, UNSTAGED
 
@@ -195,9 +195,14 @@ def package_from(
     return request
 
 
-def model_metrics(uri: str) -> dict[str, Any]:
-    """Return where SageMaker finds the metrics."""
-    return {"ModelQuality": {"Statistics": {"ContentType": "application/json", "S3Uri": uri}}}
+def model_metrics(uri: str, document: bytes) -> dict[str, Any]:
+    """Return where SageMaker finds the metrics, and which bytes they are."""
+    statistics = {
+        "ContentType": "application/json",
+        "ContentDigest": sha256(document),
+        "S3Uri": uri,
+    }
+    return {"ModelQuality": {"Statistics": statistics}}
 
 
 def data_source(uri: str) -> dict[str, Any]:

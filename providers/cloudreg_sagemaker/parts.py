@@ -11,11 +11,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 
 from __future__ import annotations
 
-import base64
 import threading
 import time
 import uuid
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +22,7 @@ from typing import Any
 
 from cloudreg.errors import AlreadyExists, CloudregError, Conflict, Unavailable
 from cloudreg.objects.store import MARK
+from cloudreg_sagemaker.checksums import FIELD, checksum
 from cloudreg_sagemaker.uploads import Part, Upload, Uploads, refused
 
 PART = 8 * 1024 * 1024
@@ -158,7 +157,7 @@ class Parts:
         try:
             for number, data in enumerate(cut(pieces), start=1):
                 there = upload.parts.get(number)
-                if there and there.size == len(data) and there.checksum == _checksum(data):
+                if there and there.size == len(data) and there.checksum == checksum(data):
                     sent.append(there)
                     continue
                 self._slots.acquire()
@@ -179,17 +178,17 @@ class Parts:
 
     def _send_one(self, upload: str, number: int, data: bytes, name: str) -> Part:
         try:
-            checksum = _checksum(data)
+            found = checksum(data)
             with self._translated(name):
                 answer = self._client.upload_part(
                     Key=name,
                     UploadId=upload,
                     PartNumber=number,
                     Body=data,
-                    ChecksumCRC32=checksum,
+                    **{FIELD: found},
                     **self._owner,
                 )
-            return Part(number=number, size=len(data), tag=answer["ETag"], checksum=checksum)
+            return Part(number=number, size=len(data), tag=answer["ETag"], checksum=found)
         finally:
             self._slots.release()
 
@@ -279,8 +278,14 @@ _OTHERS: dict[str, type[CloudregError]] = {
 
 def cut(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Yield *pieces* as parts; the last one is as long as it is."""
-    number, held, size = 1, [], 0
+    held: list[memoryview] = []
+    number, size = 1, 0
     for piece in pieces:
+        if not held and len(piece) == part_size(number):
+            # As it is: to copy 1 GB takes 0.05 s (2 vCPU of an EPYC, 2026-11).
+            yield piece
+            number += 1
+            continue
         left = memoryview(piece)
         while size + len(left) >= part_size(number):
             room = part_size(number) - size
@@ -292,10 +297,6 @@ def cut(pieces: Iterator[bytes]) -> Iterator[bytes]:
             size += len(left)
     if held or number == 1:
         yield b"".join(held)
-
-
-def _checksum(data: bytes) -> str:
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
 def prepare(client: Any) -> None:

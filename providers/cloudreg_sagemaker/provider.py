@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
 from cloudreg.provider import ProviderContext
 from cloudreg_sagemaker.abilities import capabilities
+from cloudreg_sagemaker.batches import SageMakerBatch
 from cloudreg_sagemaker.clients import Clients
 from cloudreg_sagemaker.endpoints import SageMakerEndpoints
 from cloudreg_sagemaker.registry import SageMakerRegistry
@@ -29,7 +31,7 @@ class SageMakerProvider:
         import boto3
 
         self.clients = Clients(settings)
-        self.capabilities: Capabilities = capabilities()
+        self.capabilities: Capabilities = capabilities(settings)
         # A session of its own: one that two threads make clients of at once breaks.
         self.store = S3Objects(
             boto3.session.Session(region_name=settings.region),
@@ -46,13 +48,14 @@ class SageMakerProvider:
             self.clients, self.store, settings, self.capabilities, target=context.target
         )
 
-    def native_endpoint(self, name: str) -> dict[str, Any]:
-        """Return boto3's answer to DescribeEndpoint, for what cloudreg has no word for."""
-        return self.endpoints.native(name)
+        self.batch = SageMakerBatch(
+            self.clients, self.store, settings, self.capabilities, target=context.target
+        )
 
-    def native_version(self, model: str, digest: str) -> dict[str, Any]:
-        """Return boto3's answer to DescribeModelPackage, for what cloudreg has no word for."""
-        return self.registry.native(model, digest)
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Tell *listener* signing name and operation of every call that boto3 makes from now on."""
+        self.clients.listen(listener)
+        self.store.listen(listener)
 
     def close(self) -> None:
         """Let go of the clients; endpoints stay."""

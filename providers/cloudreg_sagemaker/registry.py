@@ -24,8 +24,9 @@ from cloudreg.names import check_digest, check_model, check_stage, short
 from cloudreg.objects.layout import lay_out
 from cloudreg.provider import ObjectStore
 from cloudreg.types import ModelVersion, PublishedVersion
-from cloudreg_sagemaker import checks, packages
+from cloudreg_sagemaker import checks, images, packages
 from cloudreg_sagemaker.errors import translated
+from cloudreg_sagemaker.native import Resources
 
 if TYPE_CHECKING:
     from cloudreg_sagemaker.clients import Clients
@@ -62,6 +63,7 @@ class SageMakerRegistry:
         self._store = store
         self._settings = settings
         self._names = settings.stage_names
+        self._resources = Resources(settings, target=target)
         self._target = target
 
     def publish(self, version: ModelVersion) -> PublishedVersion:
@@ -95,7 +97,7 @@ class SageMakerRegistry:
             packages.data_source(self._uri(lay_out(version, self._store, target=self._target)))
         )
         if version.manifest.metrics:
-            request["ModelMetrics"] = packages.model_metrics(self._put_metrics(version))
+            request["ModelMetrics"] = self._put_metrics(version)
         request["ClientToken"] = packages.token(model, version.digest, withdrawn=len(record.gone))
         arn = self._create(version, request)
         self._keep(model, version.digest, replace(record, arn=arn))
@@ -145,16 +147,13 @@ class SageMakerRegistry:
         if self._get(number) == digest.encode():
             self._store.delete(number)
 
-    def native(self, model: str, digest: str) -> dict[str, Any]:
-        """Return boto3's answer to DescribeModelPackage.
-
-        Raises:
-            NotFound: The version is not published there.
-        """
+    def native(self, model: str, digest: str) -> Any:
+        """Return boto3's answer to DescribeModelPackage, or the SDK's ``ModelPackage``."""
         found = self._described(check_model(model), check_digest(digest))
         if not found:
             raise NotFound(f"{model}: {short(digest)} is not published there", target=self._target)
-        return next(iter(found.values()))
+        ((arn, package),) = found.items()
+        return self._resources.package(arn) if self._resources.wanted else package
 
     def _project(self, model: str, known: dict[str, dict[str, Any]]) -> None:
         """Make the packages show what the pointers say.
@@ -315,8 +314,7 @@ class SageMakerRegistry:
         return packages.published_from(package, self._names)
 
     def _image(self, version: ModelVersion) -> str:
-        runtime = version.manifest.runtime
-        image = (runtime.image if runtime else None) or self._settings.image
+        image = images.image_for(version, self._settings, resources=None, target=self._target)
         if image is None:
             raise ConfigError(
                 f"{version.ref} names no container image, and neither does the target",
@@ -326,10 +324,12 @@ class SageMakerRegistry:
             )
         return image
 
-    def _put_metrics(self, version: ModelVersion) -> str:
+    def _put_metrics(self, version: ModelVersion) -> dict[str, Any]:
+        """Store the metrics, and return what names them in the request."""
         key = self._key(version.model, "metrics", version.digest.removeprefix("sha256:"))
-        self._store.put(packages.metrics_document(version), key)
-        return self._uri(key)
+        document = packages.metrics_document(version)
+        self._store.put(document, key)
+        return packages.model_metrics(self._uri(key), document)
 
     def _uri(self, key: str) -> str:
         return self._settings.uri(key)

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloudreg.errors import ConfigError, InvalidRequest
+from cloudreg.errors import ConfigError, InvalidRequest, Unsupported
 from cloudreg.names import canonical_json
 from cloudreg.objects.layout import files_prefix
-from cloudreg.types import EndpointSpec, ModelVersion, Scaling, Variant
-from cloudreg_sagemaker import packages
-from cloudreg_sagemaker.machines import ami_for, machine_for
+from cloudreg.objects.packing import archive_key
+from cloudreg.types import EndpointSpec, ModelVersion, Scaling, Serverless, Variant
+from cloudreg_sagemaker import images, packages, queues
+from cloudreg_sagemaker.machines import ami_for, machines_for, units_of
 from cloudreg_sagemaker.wire import shares_of
 
 if TYPE_CHECKING:
@@ -85,8 +86,13 @@ def requests_for(
     for variant in spec.variants:
         model = _model(spec, variant, artifacts[variant.digest], settings, target=target)
         models.append(model)
-        variants.append(_variant(variant, model, settings, target=target))
+        if spec.serverless is not None:
+            variants.append(_serverless(variant, model, spec.serverless))
+        else:
+            variants.append(_variant(variant, model, settings, target=target))
     config: dict[str, Any] = {"ProductionVariants": variants, "Tags": tags(spec)}
+    if spec.asynchronous is not None:
+        config["AsyncInferenceConfig"] = queues.config(spec, settings, target=target)
     if settings.data_capture is not None:
         capture = settings.data_capture
         config["DataCaptureConfig"] = {
@@ -103,8 +109,9 @@ def requests_for(
     frame = _hash([spec.name, config])
     for variant, request in zip(spec.variants, variants, strict=True):
         request["InitialVariantWeight"] = float(variant.weight)
-        request["InitialInstanceCount"] = _count(variant.scaling, counts.get(variant.name))
-    start = [[v["InitialVariantWeight"], v["InitialInstanceCount"]] for v in variants]
+        if spec.serverless is None:
+            request["InitialInstanceCount"] = _count(variant.scaling, counts.get(variant.name))
+    start = [[v["InitialVariantWeight"], v.get("InitialInstanceCount")] for v in variants]
     stem = spec.name[:40].rstrip("-")
     config["EndpointConfigName"] = f"{stem}-{frame[:12]}-{_hash(start)[:8]}"
     return Requests(spec=spec, models=tuple(models), config=config)
@@ -154,20 +161,19 @@ def _model(
     *,
     target: str,
 ) -> dict[str, Any]:
-    runtime = version.manifest.runtime
-    image = (runtime.image if runtime else None) or settings.image
+    image = images.image_for(version, settings, resources=variant.resources, target=target)
     for name, value in (("role", settings.role), ("image", image)):
         if value is None:
             raise ConfigError(
                 f"endpoint {spec.name}: the target's section names no {name}",
                 target=target,
-                hint=_NEEDED[name],
+                hint=NEEDED[name],
             )
     own = packages.environment(variant.model, variant.number, variant.digest)
     request: dict[str, Any] = {
         "PrimaryContainer": {
             "Image": image,
-            "ModelDataSource": packages.data_source(settings.uri(files_prefix(variant.digest))),
+            **_files(spec, variant, settings),
             "Environment": {**spec.env, **own},
         },
         "ExecutionRoleArn": settings.role,
@@ -185,7 +191,20 @@ def _model(
     return request
 
 
-_NEEDED = {
+def _files(
+    spec: EndpointSpec, variant: Variant, settings: SageMakerSettings
+) -> dict[str, Any]:
+    """Return where a container's files are.
+
+    Source: ModelDataSource of ContainerDefinition in botocore's service model: not with
+    serverless endpoints and batch transform, which take one ``.tar.gz``.
+    """
+    if spec.serverless is not None:
+        return {"ModelDataUrl": settings.uri(archive_key(variant.digest))}
+    return {"ModelDataSource": packages.data_source(settings.uri(files_prefix(variant.digest)))}
+
+
+NEEDED = {
     "role": 'role = "arn:aws:iam::<account>:role/<role of the model servers>"',
     "image": 'image = "<account>.dkr.ecr.<region>.amazonaws.com/<repository>@sha256:…"',
 }
@@ -194,10 +213,12 @@ _NEEDED = {
 def _variant(
     variant: Variant, model: Mapping[str, Any], settings: SageMakerSettings, *, target: str
 ) -> dict[str, Any]:
+    names = machines_for(variant.resources, settings.machines, target=target)
+    _check_scalable(variant, names, settings, target=target)
     request = {
         "VariantName": variant.name,
         "ModelName": model["ModelName"],
-        "InstanceType": machine_for(variant.resources, settings.machines, target=target),
+        **_machines(names),
         "ModelDataDownloadTimeoutInSeconds": settings.download_timeout_s,
         "ContainerStartupHealthCheckTimeoutInSeconds": settings.health_check_timeout_s,
         # Random routing lets requests queue at one instance while another is idle.
@@ -209,6 +230,53 @@ def _variant(
     if ami is not None:
         request["InferenceAmiVersion"] = ami
     return request
+
+
+def _serverless(
+    variant: Variant, model: Mapping[str, Any], asked: Serverless
+) -> dict[str, Any]:
+    """Return a variant without machines; what speaks of them is refused beside it."""
+    config = {"MemorySizeInMB": asked.memory_mib, "MaxConcurrency": asked.max_concurrency}
+    if asked.provisioned_concurrency is not None:
+        config["ProvisionedConcurrency"] = asked.provisioned_concurrency
+    return {
+        "VariantName": variant.name,
+        "ModelName": model["ModelName"],
+        "ServerlessConfig": config,
+    }
+
+
+def types_of(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the instance types of a ProductionVariant, the first choice first."""
+    pools = sorted(variant.get("InstancePools") or (), key=lambda pool: pool["Priority"])
+    return tuple(pool["InstanceType"] for pool in pools) or (variant.get("InstanceType", ""),)
+
+
+def _machines(names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the machines of a variant: the first has priority."""
+    if len(names) == 1:
+        return {"InstanceType": names[0]}
+    pools = [{"InstanceType": name, "Priority": place} for place, name in enumerate(names, 1)]
+    return {"InstancePools": pools}
+
+
+def _check_scalable(
+    variant: Variant, names: tuple[str, ...], settings: SageMakerSettings, *, target: str
+) -> None:
+    """Refuse what Application Auto Scaling would not scale, or would measure wrongly.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/endpoint-auto-scaling-prerequisites.html
+    """
+    if not variant.scaling.autoscaled:
+        return
+    burstable = next((name for name in names if name.startswith("ml.t2.")), None)
+    if burstable is not None:
+        raise Unsupported(
+            f"variant {variant.name}: {burstable} is burstable, and cannot be autoscaled",
+            target=target,
+            hint='machine_type = "ml.m5.large"',
+        )
+    units_of(variant.resources, variant.scaling.metric, settings.machines, target=target)
 
 
 def _count(scaling: Scaling, now: int | None) -> int:
@@ -233,7 +301,10 @@ def deployment_for(
             after the same.
     """
     alarms = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": a} for a in settings.alarms]}}
-    is_single = len(spec.variants) == 1 and running == (spec.variants[0].name,)
+    # A rolling update has nothing to roll where there are no instances:
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-rolling.html
+    has_machines = spec.serverless is None
+    is_single = has_machines and len(spec.variants) == 1 and running == (spec.variants[0].name,)
     strategy = settings.strategy if is_single else "all_at_once"
     variant = spec.variants[0]
     if strategy == "auto":
@@ -279,7 +350,7 @@ def update_for(
         there = running.get(variant["VariantName"])
         if there is None:
             continue
-        if there.get("DesiredInstanceCount") != variant["InitialInstanceCount"]:
+        if there.get("DesiredInstanceCount") != variant.get("InitialInstanceCount"):
             excluded.append("DesiredInstanceCount")
             break
     request: dict[str, Any] = {

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from cloudreg.errors import InvalidRequest
+from cloudreg.errors import ConfigError, InvalidRequest
 from cloudreg.names import check_stage
-from cloudreg_sagemaker import checks
+from cloudreg_sagemaker import checks, images
 
 STAGE_NAMES = {"dev": "Development", "staging": "PreProduction", "prod": "Production"}
 """Stage to what ``ModelLifeCycle.Stage`` shows; AWS's own words.
@@ -132,7 +132,8 @@ class SageMakerSettings(_Section):
         account: Whose account it must be; without it, that of the credentials.
         kms_key: Encrypts objects, package groups' data and instances' volumes.
         role: ARN of the role that model servers get; endpoints need it.
-        image: Container image of versions that name none of their own.
+        image: Container image of versions that name none of their own; ``aws:pytorch:2.6.0`` is
+            one of AWS's.
         vpc: Network interfaces of the model servers.
         network_isolation: Whether containers have no network at all.
         health_check_timeout_s: Until a container must answer its health check.
@@ -143,6 +144,8 @@ class SageMakerSettings(_Section):
         machines: GPU class with count (``L4``, ``T4:4``, ``cpu``) to instance type, where the
             default does not fit.
         stage_names: Stage to what ``ModelLifeCycle.Stage`` shows; in the order of the stages.
+        native: Whose objects ``native()`` returns: ``boto3``'s answers, or the resources of the
+            SageMaker SDK, which takes seconds to import.
         endpoint_url: Where all AWS services answer, for emulators.
     """
 
@@ -166,6 +169,7 @@ class SageMakerSettings(_Section):
     stage_names: Mapping[str, Annotated[str, _as("EntityName")]] = Field(
         default_factory=lambda: dict(STAGE_NAMES)
     )
+    native: Literal["boto3", "sdk"] = "boto3"
     endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+/?$")
 
     def uri(self, key: str) -> str:
@@ -175,6 +179,22 @@ class SageMakerSettings(_Section):
             if self.prefix
             else f"s3://{self.bucket}/{key}"
         )
+
+    @model_validator(mode="after")
+    def _check_image(self) -> SageMakerSettings:
+        if self.image is not None and self.image.startswith(images.SCHEME):
+            try:
+                images.resolve(self.image, region=self.region)
+            except ConfigError as error:
+                raise ValueError(f"{error.message} ({error.hint})") from error
+        return self
+
+    @field_validator("native")
+    @classmethod
+    def _check_native(cls, value: str) -> str:
+        if value == "sdk" and images.folder() is None:
+            raise ValueError(f"native: the SageMaker SDK is not installed ({images.EXTRA})")
+        return value
 
     @field_validator("prefix", "machines")
     @classmethod

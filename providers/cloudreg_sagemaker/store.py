@@ -79,6 +79,17 @@ class S3Objects:
         self._objects: ObstoreObjects | None = None
         self._parts: Parts | None = None
 
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Tell *listener* signing name and operation of every call of boto3's, once it is opened.
+
+        What obstore sends is not among them.
+        """
+
+        def heard(model: Any, **_: object) -> None:
+            listener(model.service_model.signing_name, model.name)
+
+        self._session.events.register("before-call.*.*", heard)
+
     def put(
         self,
         source: Path | bytes | Iterable[bytes],

@@ -18,6 +18,7 @@ from typing import Any
 from cloudreg.errors import AlreadyExists, CloudregError, Conflict, IntegrityError, Unavailable
 from cloudreg.objects.failures import kind_of_code
 from cloudreg.objects.store import MARK
+from cloudreg_sagemaker.checksums import ALGORITHM, FIELD
 from cloudreg_sagemaker.errors import translated
 
 STALE = datetime.timedelta(days=1)
@@ -49,7 +50,7 @@ class Part:
         number: From 1.
         size: Bytes.
         tag: S3's name for these bytes.
-        checksum: CRC-32 of them, in base64.
+        checksum: Of them; see `cloudreg_sagemaker.checksums`.
     """
 
     number: int
@@ -59,7 +60,7 @@ class Part:
 
     def wire(self) -> dict[str, Any]:
         """Return how the last request names it."""
-        return {"PartNumber": self.number, "ETag": self.tag, "ChecksumCRC32": self.checksum}
+        return {"PartNumber": self.number, "ETag": self.tag, FIELD: self.checksum}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,7 @@ class Uploads:
 
     @contextmanager
     def begun(
-        self, name: str, *, resume: str | None, checksum: str | None = "CRC32"
+        self, name: str, *, resume: str | None, checksum: str | None = ALGORITHM
     ) -> Iterator[Upload]:
         """Yield an upload that no other thread of this process has; it is done or gone at the end.
 
@@ -149,7 +150,7 @@ class Uploads:
         try:
             for found in self._unfinished(name):
                 # One of another kind is somebody's copy, or another tool's: it is left alone.
-                if found["Key"] != name or found.get("ChecksumAlgorithm") != "CRC32":
+                if found["Key"] != name or found.get("ChecksumAlgorithm") != ALGORITHM:
                     continue
                 if not _claim(found["UploadId"]):
                     continue
@@ -190,7 +191,7 @@ class Uploads:
             try:
                 for page in pages:
                     for found in page.get("Parts", ()):
-                        checksum = found.get("ChecksumCRC32")
+                        checksum = found.get(FIELD)
                         if checksum is None:
                             return None
                         number = found["PartNumber"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cloudreg.names import sha256
 from cloudreg.types import (
     Endpoint,
+    EndpointKind,
     EndpointSpec,
     EndpointStatus,
     Scaling,
+    ScalingMetric,
+    ScalingStep,
     Variant,
     VariantStatus,
 )
@@ -40,14 +43,30 @@ class Bound:
     Attributes:
         least: Its MinCapacity.
         most: Its MaxCapacity.
-        concurrency: Target value of the policy; None where there is none of ours.
+        metric: What the policy follows; None where there is no policy of ours, or one that
+            follows something else.
+        target: Target value of the policy: percentages of all devices of a machine are added up.
+        steps: Of the step policy, likewise; none where no alarm calls it.
+        has_steps: Whether there is a step policy.
+        scale_out_cooldown_s: Of the policy.
         scale_in_cooldown_s: Of the policy.
     """
 
     least: int
     most: int
-    concurrency: float | None = None
+    metric: ScalingMetric | None = None
+    target: float | None = None
+    steps: tuple[ScalingStep, ...] = ()
+    has_steps: bool = False
+    scale_out_cooldown_s: int | None = None
     scale_in_cooldown_s: int | None = None
+
+
+SCALE_OUT_COOLDOWN_S = 60
+"""An instance takes minutes to start: to ask for more of them every few seconds helps nobody."""
+
+Units = Callable[[Variant, ScalingMetric], int]
+"""What a percentage of a variant is counted up to, in hundreds."""
 
 
 def shares_of(seen: Mapping[str, Any]) -> dict[str, int]:
@@ -69,7 +88,7 @@ def shares_of(seen: Mapping[str, Any]) -> dict[str, int]:
 
 
 def effective(
-    spec: EndpointSpec, seen: Mapping[str, Any], bounds: Mapping[str, Bound]
+    spec: EndpointSpec, seen: Mapping[str, Any], bounds: Mapping[str, Bound], units: Units
 ) -> EndpointSpec:
     """Return *spec* with the weights and bounds that are in force, whoever changed them.
 
@@ -77,6 +96,7 @@ def effective(
         spec: What was asked for with the configuration that is in force.
         seen: DescribeEndpoint.
         bounds: What Application Auto Scaling knows, by variant.
+        units: What percentages are counted up to.
     """
     running = {v["VariantName"]: v for v in seen.get("ProductionVariants", ())}
     if set(running) != {v.name for v in spec.variants}:
@@ -90,8 +110,8 @@ def effective(
             replace(
                 v,
                 weight=shares[v.name],
-                scaling=_scaling(
-                    v.scaling, running[v.name].get("DesiredInstanceCount"), bounds.get(v.name)
+                scaling=scaling_from(
+                    v, running[v.name].get("DesiredInstanceCount"), bounds.get(v.name), units
                 ),
             )
             for v in spec.variants
@@ -99,26 +119,69 @@ def effective(
     )
 
 
-def _scaling(asked: Scaling, count: int | None, bound: Bound | None) -> Scaling:
-    if bound is None:
+def scaling_from(variant: Variant, count: int | None, bound: Bound | None, units: Units) -> Scaling:
+    """Return the scaling that is in force.
+
+    Args:
+        variant: As it was asked for.
+        count: Replicas that there should be now.
+        bound: What Application Auto Scaling knows.
+        units: What percentages are counted up to.
+    """
+    asked = variant.scaling
+    if bound is None or bound.metric is None or bound.target is None:
+        # Bounds without a policy move nothing.
         if not asked.autoscaled and count in (None, asked.min_replicas):
             return asked
         count = max(1, count or 1)
         return replace(asked, min_replicas=count, max_replicas=count)
-    cooldown_s = asked.scale_in_cooldown_s
-    if bound.scale_in_cooldown_s not in (None, cooldown_seconds(asked)):
-        cooldown_s = float(bound.scale_in_cooldown_s or 0)
-    return Scaling(
+    each = units(variant, bound.metric)
+    shown = Scaling(
         min_replicas=bound.least,
         max_replicas=max(bound.most, 1),
-        concurrency=bound.concurrency or asked.concurrency,
-        scale_in_cooldown_s=cooldown_s,
+        metric=bound.metric,
+        target=_each(bound.target, each),
+        steps=tuple(replace(step, at=_each(step.at, each)) for step in bound.steps),
+        scale_out_cooldown_s=bound.scale_out_cooldown_s,
+        scale_in_cooldown_s=float(bound.scale_in_cooldown_s or 0),
+    )
+    if (shown.scale_out_cooldown_s, shown.scale_in_cooldown_s) == cooldowns(asked):
+        # In the fractions that were asked for, of which AWS keeps whole seconds.
+        shown = replace(
+            shown,
+            scale_out_cooldown_s=asked.scale_out_cooldown_s,
+            scale_in_cooldown_s=asked.scale_in_cooldown_s,
+        )
+    return shown
+
+
+def _each(value: float, units: int) -> float:
+    return round(value / units, 6)
+
+
+def bound_for(variant: Variant, units: Units) -> Bound:
+    """Return what Application Auto Scaling should know of a variant."""
+    scaling = variant.scaling
+    each = units(variant, scaling.metric)
+    out_s, in_s = cooldowns(scaling)
+    return Bound(
+        least=scaling.min_replicas,
+        most=scaling.max_replicas,
+        metric=scaling.metric,
+        target=scaling.target * each,
+        steps=tuple(replace(step, at=step.at * each) for step in scaling.steps),
+        scale_out_cooldown_s=out_s,
+        scale_in_cooldown_s=in_s,
     )
 
 
-def cooldown_seconds(scaling: Scaling) -> int:
-    """Return the cooldown in the whole seconds that AWS knows."""
-    return round(scaling.scale_in_cooldown_s)
+def cooldowns(scaling: Scaling) -> tuple[int, int]:
+    """Return the cooldowns, out and in, in the whole seconds that AWS knows."""
+    out_s = scaling.scale_out_cooldown_s
+    return (
+        SCALE_OUT_COOLDOWN_S if out_s is None else round(out_s),
+        round(scaling.scale_in_cooldown_s),
+    )
 
 
 def endpoint_from(
@@ -128,6 +191,7 @@ def endpoint_from(
     name: str,
     region: str,
     bounds: Mapping[str, Bound],
+    units: Units,
     digests: Mapping[str, str] | None = None,
 ) -> Endpoint:
     """Return what callers are told of an endpoint.
@@ -138,6 +202,7 @@ def endpoint_from(
         name: The endpoint's.
         region: For the address.
         bounds: What Application Auto Scaling knows, by variant.
+        units: What percentages are counted up to.
         digests: What each variant's model is, where that was looked up.
     """
     status = _STATUS.get(seen["EndpointStatus"], EndpointStatus.DEGRADED)
@@ -149,24 +214,26 @@ def endpoint_from(
             status = EndpointStatus.DEGRADED
         spec, digests = _strange(seen, name), {}
     # While it changes, its scalable targets may be gone for a moment.
-    current = spec if seen["EndpointStatus"] in BUSY else effective(spec, seen, bounds)
+    current = spec if seen["EndpointStatus"] in BUSY else effective(spec, seen, bounds, units)
     if digests is None:
         digests = {v.name: v.digest for v in current.variants}
     variants = _variants(seen, current, digests)
     missing = [
         f"{v.name}: {v.ready_replicas} of {v.desired_replicas} instances are in service"
         for v in variants
-        if v.ready_replicas < 1
+        # A serverless endpoint has no instances that anybody counts.
+        if v.ready_replicas < 1 and current.kind is not EndpointKind.SERVERLESS
     ]
     if status is EndpointStatus.READY and missing:
         status, message = EndpointStatus.DEGRADED, "; ".join(missing)
+    path = "async-invocations" if current.kind is EndpointKind.ASYNCHRONOUS else "invocations"
     return Endpoint(
         spec=current,
         status=status,
         variants=variants,
-        url=f"https://runtime.sagemaker.{region}.amazonaws.com/endpoints/{name}/invocations",
+        url=f"https://runtime.sagemaker.{region}.amazonaws.com/endpoints/{name}/{path}",
         message=message,
-        since=_iso(seen["LastModifiedTime"]),
+        since=iso(seen["LastModifiedTime"]),
         native_id=seen["EndpointArn"],
     )
 
@@ -203,6 +270,7 @@ def _strange(seen: Mapping[str, Any], name: str) -> EndpointSpec:
     )
 
 
-def _iso(moment: datetime.datetime) -> str:
+def iso(moment: datetime.datetime) -> str:
+    """Return a moment in UTC, to the millisecond."""
     text = moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

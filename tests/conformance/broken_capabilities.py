@@ -17,6 +17,7 @@ from cloudreg.capabilities import Capabilities
 from cloudreg.types import (
     EndpointSpec,
     OperationState,
+    ScalingMetric,
     Variant,
     VariantStatus,
 )
@@ -47,6 +48,12 @@ for test in ("traffic_split", "max_replicas", "accelerators_that_are_not_offered
     claims("RefusesNothing", f"test_{test}", lenient(SOUND))
 for test in ("scale_to_zero", "autoscaling", "machine_types"):
     claims("RefusesNothing", f"test_{test}", lenient(BARE))
+for test in ("step_scaling", "gpu_fallback", "pools"):
+    claims("RefusesNothing", f"test_{test}", lenient(BARE))
+claims("AnswersByNameAllTheSame", "test_variant_requests", replace(SOUND, variant_requests=False))
+claims("ChoosesNoPause", "test_cooldowns", lenient(replace(SOUND, cooldowns=False)))
+claims("FollowsAnything", "test_scaling_metrics", lenient(SOUND))
+claims("FallsBackToAnything", "test_gpu_fallback", lenient(SOUND))
 claims(
     "RefusesWithoutAReason",
     "test_accelerators_that_are_not_offered",
@@ -54,6 +61,18 @@ claims(
 )
 claims("OffersItsOwnSubstitute", "test_values_make_sense", replace(SOUND, nearest={"T4": "L4"}))
 claims("WakesWithoutScaling", "test_values_make_sense", replace(SOUND, autoscaling=False))
+claims("FollowsNothing", "test_values_make_sense", replace(SOUND, scaling_metrics=frozenset()))
+claims(
+    "StepsWithoutScaling",
+    "test_values_make_sense",
+    replace(BARE, step_scaling=True),
+)
+claims("FallsBackFromNothing", "test_values_make_sense", replace(BARE, gpu_fallback=1))
+claims(
+    "MeasuresNoGpu",
+    "test_scaling_metrics",
+    replace(SOUND, accelerators=frozenset()),
+)
 claims("ClaimsUncounted", "test_variant_metrics", replace(SOUND, variant_metrics=False))
 claims("ClaimsALowerLimit", "test_max_request_bytes", replace(SOUND, max_request_bytes=1000))
 claims("ClaimsNoLimit", "test_max_request_bytes", SOUND, endpoints=type(
@@ -93,7 +112,77 @@ class ServesTheFirstOnly(MemoryEndpoints):
         return super().chosen(served, spec, name or spec.variants[0].name)
 
 
+def with_scaling(served: Served, **changes: Any) -> None:
+    """Change what is shown of an endpoint to something that was not asked for."""
+    first, *rest = served.wanted.variants
+    changed = replace(first, scaling=replace(first.scaling, **changes))
+    served.wanted = replace(served.wanted, variants=(changed, *rest))
+
+
+@noticed_by(
+    "test_scaling_metrics",
+    kit="capabilities",
+)
+class ForgetsTheMetric(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        with_scaling(served, metric=ScalingMetric.CONCURRENCY)
+        super().finish(served)
+
+
+@noticed_by("test_scaling_targets_change", kit="capabilities")
+class ForgetsTheCooldown(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        with_scaling(served, scale_out_cooldown_s=None)
+        super().finish(served)
+
+
+@noticed_by("test_step_scaling", kit="capabilities")
+class ForgetsTheSteps(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        with_scaling(served, steps=())
+        super().finish(served)
+
+
+@noticed_by("test_gpu_fallback", kit="capabilities")
+class ForgetsTheFallback(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        first, *rest = served.wanted.variants
+        changed = replace(first, resources=replace(first.resources, fallback=()))
+        served.wanted = replace(served.wanted, variants=(changed, *rest))
+        super().finish(served)
+
+
 @noticed_by("test_autoscaling", kit="capabilities")
 class NeverScales(MemoryEndpoints):
     def variant_shown(self, variant: Variant) -> VariantStatus:
         return replace(super().variant_shown(variant), ready_replicas=1)
+
+
+claims("SplitsAnything", "test_split_at_zero", lenient(replace(SOUND, split_at_zero=False)))
+claims("WakesInPlace", "test_rest_in_place", replace(SOUND, rest_in_place=False, reasons={}))
+
+
+@noticed_by("test_rest_in_place", kit="capabilities")
+class NeverLearnsToRest(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        with_scaling(served, min_replicas=1)
+        super().finish(served)
+
+
+@noticed_by("test_split_at_zero", kit="capabilities")
+class RestsWithOneOnly(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        if len(served.wanted.variants) > 1:
+            with_scaling(served, min_replicas=1)
+        super().finish(served)
+
+
+@noticed_by("test_pools", kit="capabilities")
+class ForgetsThePool(MemoryEndpoints):
+    def finish(self, served: Served) -> None:
+        bare = tuple(
+            replace(v, resources=replace(v.resources, memory_mib=None))
+            for v in served.wanted.variants
+        )
+        served.wanted = replace(served.wanted, pool=None, variants=bare)
+        super().finish(served)

@@ -306,3 +306,9 @@ class LivesInTheProcess(MemoryEndpoints):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.served = {}
+
+
+@noticed_by("test_native_endpoint")
+class HasAnObjectForNobody(MemoryEndpoints):
+    def native(self, name: str) -> dict[str, Any]:
+        return {"name": name}

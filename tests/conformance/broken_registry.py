@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from memory import (
     MemoryRegistry,
@@ -168,3 +169,16 @@ class TakesModelsByPrefix(MemoryRegistry):
         for name in sorted(self.world.versions):
             if name.startswith(model):
                 yield from super().published(name)
+
+
+@noticed_by("test_native")
+class HasOneObjectForAll(MemoryRegistry):
+    def native(self, model: str, digest: str) -> dict[str, Any]:
+        super().native(model, digest)
+        return {"model": model}
+
+
+@noticed_by("test_native")
+class RemembersWhatIsGone(MemoryRegistry):
+    def native(self, model: str, digest: str) -> dict[str, Any]:
+        return {"digest": digest}

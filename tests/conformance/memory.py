@@ -9,7 +9,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,16 +27,19 @@ from cloudreg.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudreg.provider import StoredObject
+from cloudreg.jobs import BatchSpec
+from cloudreg.provider import LINES, BatchBackend, NoBatch, StoredObject
 from cloudreg.testing.conformance import ServingTests, make_version
 from cloudreg.types import (
     Endpoint,
+    EndpointKind,
     EndpointSpec,
     EndpointStatus,
     ModelVersion,
     OperationState,
     OperationStatus,
     PublishedVersion,
+    ScalingMetric,
     Variant,
     VariantMetrics,
     VariantStatus,
@@ -57,6 +60,7 @@ class World:
     versions: dict[str, dict[int, PublishedVersion]] = field(default_factory=dict)
     stages: dict[tuple[str, str], str] = field(default_factory=dict)
     endpoints: dict[str, Served] = field(default_factory=dict)
+    jobs: dict[str, Batched] = field(default_factory=dict)
 
 
 class MemoryStore:
@@ -199,6 +203,13 @@ class MemoryRegistry:
                         raise Conflict(digest)
                     del self.versions(model)[number]
 
+    def native(self, model: str, digest: str) -> dict[str, Any]:
+        with self.world.lock:
+            for version in self.versions(model).values():
+                if version.digest == digest:
+                    return {"number": version.number, "digest": digest}
+            raise NotFound(digest)
+
 
 @dataclass
 class Served:
@@ -212,6 +223,8 @@ class Served:
     logs: list[str] = field(default_factory=list)
     counts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     credits: dict[str, int] = field(default_factory=dict)
+    queue: list[bytes] = field(default_factory=list)
+    looks: int = 0
 
 
 class MemoryOperation:
@@ -389,6 +402,52 @@ class MemoryEndpoints:
             raise OperationFailed("it hurts", logs=served.logs)
         return json.dumps({"number": variant.number}).encode()
 
+    def stream(
+        self,
+        name: str,
+        body: bytes,
+        *,
+        content_type: str,
+        timeout_s: float,
+        accept: str = LINES,
+        variant: str | None = None,
+    ) -> Generator[bytes, None, None]:
+        self.invoke(
+            name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
+        )
+        asked = json.loads(body)
+        for number in range(asked["stream"]):
+            yield b"row %d\n" % number
+        if asked.get("broken"):
+            raise OperationFailed("it broke off")
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        with self.world.lock:
+            served = self.served.get(name)
+            if served is None:
+                raise NotFound(name)
+            if served.wanted.kind is not EndpointKind.ASYNCHRONOUS:
+                raise Unsupported(name)
+            served.queue.append(body)
+            return f"{len(served.queue):04}"
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        with self.world.lock:
+            served = self.served.get(name)
+            known = request_id.isdecimal() and served is not None
+            if served is None or not known or not 0 < int(request_id) <= len(served.queue):
+                raise NotFound(request_id)
+            served.looks += 1
+            if served.looks % 2 or served.current is None:
+                return None
+            body = served.queue[int(request_id) - 1]
+            try:
+                return self.answer(served, served.current.variants[0], body, 60.0)
+            except InvalidRequest as error:
+                raise OperationFailed(f"{request_id}: {error.message}") from error
+            except OperationFailed as error:
+                raise OperationFailed(f"{request_id}: {error.message}") from error
+
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         with self.world.lock:
             return {
@@ -405,16 +464,37 @@ class MemoryEndpoints:
         with self.world.lock:
             return self.served[name].logs[-lines:] if lines else []
 
+    def native(self, name: str) -> dict[str, Any]:
+        with self.world.lock:
+            if name not in self.served:
+                raise NotFound(name)
+            return {"name": name}
+
 
 SOUND = Capabilities(
     accelerators=frozenset({"T4", "L4"}),
     scale_to_zero=True,
     autoscaling=True,
+    scaling_metrics=frozenset({ScalingMetric.CONCURRENCY, ScalingMetric.GPU_UTILIZATION}),
+    step_scaling=True,
+    pools=True,
+    gpu_fallback=1,
     traffic_split=3,
     max_replicas=4,
     max_request_bytes=MAX_BYTES,
     variant_metrics=True,
-    reasons={"max_request_bytes": "memory is not endless"},
+    streaming=True,
+    batch=True,
+    kinds=frozenset(EndpointKind),
+    serverless_memory_mib=(1024, 3072),
+    serverless_concurrency=5,
+    queue_scaling=True,
+    reasons={
+        "max_request_bytes": "memory is not endless",
+        "serverless_memory_mib": "it comes in threes",
+        "serverless_concurrency": "memory is not endless",
+        "scaling_metrics": "memory has no processors",
+    },
     nearest={"A10G": "L4 is the nearest (24 GB)"},
 )
 
@@ -425,10 +505,17 @@ BARE = Capabilities(
         "accelerators": "no GPU here",
         "scale_to_zero": "nothing sleeps here",
         "autoscaling": "nothing runs here",
+        "scaling_metrics": "nothing is measured here",
+        "step_scaling": "nothing steps here",
+        "pools": "nothing is shared here",
+        "gpu_fallback": "no GPU, no other GPU",
         "traffic_split": "one at a time",
         "max_replicas": "one at a time",
         "max_request_bytes": "memory is not endless",
         "variant_metrics": "nobody counts",
+        "streaming": "it thinks before it speaks",
+        "kinds": "it knows one way",
+        "batch": "one at a time",
         "machine_types": "they have no names here",
     },
 )
@@ -443,6 +530,78 @@ class BareEndpoints(MemoryEndpoints):
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         raise Unsupported("nobody counts")
 
+    def stream(self, name: str, body: bytes, **how: Any) -> Generator[bytes, None, None]:
+        raise Unsupported("it thinks before it speaks")
+
+
+@dataclass
+class Batched:
+    """One job."""
+
+    spec: BatchSpec
+    version: ModelVersion
+    polls: int = 0
+    state: OperationState = OperationState.RUNNING
+
+
+class MemoryJob:
+    def __init__(self, backend: MemoryBatch, name: str) -> None:
+        self.backend = backend
+        self.name = name
+
+    def poll(self) -> OperationStatus:
+        with self.backend.world.lock:
+            job = self.backend.jobs[self.name]
+            job.polls += 1
+            if job.state is OperationState.RUNNING and job.polls >= POLLS:
+                self.backend.finish(job)
+            if job.state is OperationState.FAILED:
+                return self.backend.failure()
+            return OperationStatus(state=job.state)
+
+
+class MemoryBatch:
+    def __init__(self, world: World, store: MemoryStore) -> None:
+        self.world = world
+        self.store = store
+        self.jobs: dict[str, Batched] = world.jobs
+
+    def start(self, spec: BatchSpec, *, version: ModelVersion) -> MemoryJob:
+        for entry in version.manifest.files:
+            self.store.bytes_of(entry.key)
+        with self.world.lock:
+            self.jobs.setdefault(spec.name, Batched(spec=spec, version=version))
+        return MemoryJob(self, spec.name)
+
+    def find(self, name: str) -> MemoryJob | None:
+        return MemoryJob(self, name) if name in self.jobs else None
+
+    def stop(self, name: str) -> None:
+        job = self.jobs.get(name)
+        if job is not None and job.state is OperationState.RUNNING:
+            job.state = OperationState.FAILED
+
+    def finish(self, job: Batched) -> None:
+        for entry in job.version.manifest.files:
+            if self.store.bytes_of(entry.key).startswith(b"crash"):
+                job.state = OperationState.FAILED
+                return
+        for stored in list(self.store.list(job.spec.input)):
+            lines = self.store.bytes_of(stored.key).splitlines()
+            key = f"{job.spec.output}{stored.key.removeprefix(job.spec.input)}.out"
+            self.store.put(b"".join(self.scored(job, line) for line in lines), key)
+        job.state = OperationState.SUCCEEDED
+
+    def scored(self, job: Batched, line: bytes) -> bytes:
+        try:
+            json.loads(line)
+        except ValueError:
+            return b'{"error": "no JSON"}\n'
+        return b'{"prediction": {"number": %d}}\n' % job.spec.number
+
+    def failure(self) -> OperationStatus:
+        return OperationStatus(state=OperationState.FAILED, message="it crashed", logs=("ouch",))
+
 
 class MemoryProvider:
     def __init__(
@@ -452,18 +611,23 @@ class MemoryProvider:
         store: type[MemoryStore] = MemoryStore,
         registry: type[MemoryRegistry] = MemoryRegistry,
         endpoints: type[MemoryEndpoints] = MemoryEndpoints,
+        batch: type[MemoryBatch] = MemoryBatch,
         capabilities: Capabilities = SOUND,
     ) -> None:
         self.parts: dict[str, Any] = {
             "store": store,
             "registry": registry,
             "endpoints": endpoints,
+            "batch": batch,
             "capabilities": capabilities,
         }
         self.world = world or World()
         self.store = store(self.world)
         self.registry = registry(self.world)
         self.endpoints = endpoints(self.world, self.store)
+        self.batch: BatchBackend = batch(self.world, self.store)
+        if capabilities is BARE:
+            self.batch = NoBatch("one at a time", target="conformance")
         self.capabilities = capabilities
 
     def reopen(self) -> MemoryProvider:

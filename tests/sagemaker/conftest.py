@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import boto3
 import pytest
@@ -18,7 +19,8 @@ from cloudreg.testing.serving import Server
 from cloudreg.types import EndpointSpec, ModelVersion
 from cloudreg_emulator.aws import AwsServer
 from cloudreg_emulator.aws.environment import applied
-from cloudreg_sagemaker import PLUGIN
+from cloudreg_emulator.aws.s3.operations import operation
+from cloudreg_sagemaker import PLUGIN, actions
 from cloudreg_sagemaker.provider import SageMakerProvider
 
 STANDIN = Path(__file__).with_name("standin.py")
@@ -38,19 +40,43 @@ SECTION: Mapping[str, Any] = {
 class Cloud:
     """One emulated AWS, and targets in it."""
 
+    section = SECTION
+
     def __init__(self, server: AwsServer) -> None:
         self.server = server
         self.faults = server.faults
         self.calls: list[tuple[str, str]] = []
+        self.objects: list[tuple[str, str]] = []
+        """Operation of S3 and what it touches, of every request that obstore sent."""
         self.opened: list[SageMakerProvider] = []
         self._clients: dict[str, Any] = {}
+        server.watch(self._watch)
+
+    def _watch(self, environ: Mapping[str, Any]) -> None:
+        """Note what obstore sends: it has no events that could be listened to."""
+        if not environ.get("HTTP_USER_AGENT", "").startswith("object_store"):
+            return
+        bucket, _, key = environ["PATH_INFO"].removeprefix("/").partition("/")
+        name = operation(
+            environ["REQUEST_METHOD"],
+            bucket=bucket,
+            key=key,
+            query=parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True),
+            copies="HTTP_X_AMZ_COPY_SOURCE" in environ,
+        )
+        self.objects.append((name, f"{bucket}/{key}".rstrip("/")))
+
+    def actions(self, calls: int = 0, objects: int = 0) -> set[str]:
+        """Return the actions that a policy must allow for what was sent since a place."""
+        sent = [*self.calls[calls:], *(("s3", name) for name, _ in self.objects[objects:])]
+        return {action for call in sent for action in actions.actions_of(*call)}
 
     def open(self, **section: Any) -> SageMakerProvider:
         """Open a target; every call it makes through boto3 is noted."""
         settings = PLUGIN.settings()(**{**SECTION, "endpoint_url": self.server.url, **section})
         provider = PLUGIN.open(settings, ProviderContext(target="aws", root=Path()))
         assert isinstance(provider, SageMakerProvider)
-        provider.clients.listen(lambda service, name: self.calls.append((service, name)))
+        provider.listen(lambda service, name: self.calls.append((service, name)))
         self.opened.append(provider)
         return provider
 
@@ -85,6 +111,19 @@ def cloud() -> Iterator[Cloud]:
         yield made
         for provider in made.opened:
             provider.close()
+
+
+@pytest.fixture(autouse=True)
+def permitted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that makes a call which the deployer's policy does not allow."""
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    cloud: Cloud = request.getfixturevalue("cloud")
+    begin = len(cloud.calls), len(cloud.objects)
+    yield
+    missing = cloud.actions(*begin) - actions.ACTIONS
+    assert missing == set(), "cloudreg_sagemaker/actions.py lacks them"
 
 
 class Desk:

@@ -25,6 +25,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Type") == "application/jsonlines":
+            said = [self.scored(line) for line in body.splitlines()]
+            self.answer(200, said, lines=True)
+            return
         try:
             asked = json.loads(body)
         except ValueError:
@@ -34,6 +38,9 @@ class Handler(BaseHTTPRequestHandler):
             print(asked["log"], file=sys.stderr, flush=True)
         if "sleep_s" in asked:
             time.sleep(asked["sleep_s"])
+        if "stream" in asked:
+            self.stream(asked["stream"], broken=asked.get("broken", False))
+            return
         said = {
             "number": int(os.environ["CLOUDREG_NUMBER"]),
             "digest": os.environ["CLOUDREG_DIGEST"],
@@ -42,8 +49,39 @@ class Handler(BaseHTTPRequestHandler):
         }
         self.answer(asked.get("status", 200), said)
 
-    def answer(self, status: int, document: object) -> None:
+    def scored(self, line: bytes) -> object:
+        """Answer one record of a data set."""
+        try:
+            asked = json.loads(line)
+        except ValueError:
+            return {"error": "that is no JSON"}
+        time.sleep(asked.get("sleep_s", 0))
+        return {"prediction": {"number": int(os.environ["CLOUDREG_NUMBER"])}}
+
+    def stream(self, count: int, *, broken: bool) -> None:
+        """Answer in chunks, each at once, and perhaps break off."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(count):
+            data = b"row %d\n" % number
+            try:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                self.wfile.flush()
+            except OSError:
+                print("the reader left", file=sys.stderr, flush=True)
+                self.close_connection = True
+                return
+            time.sleep(0.05)
+        if broken:
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def answer(self, status: int, document: object, *, lines: bool = False) -> None:
         data = json.dumps(document).encode()
+        if lines and isinstance(document, list):
+            data = b"".join(json.dumps(one).encode() + b"\n" for one in document)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))

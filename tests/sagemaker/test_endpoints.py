@@ -28,7 +28,7 @@ from cloudreg.types import (
 )
 from cloudreg_emulator.faults import Fault, Kind
 
-FOLLOWING = Scaling(min_replicas=1, max_replicas=3, concurrency=2.0, scale_in_cooldown_s=120.0)
+FOLLOWING = Scaling(min_replicas=1, max_replicas=3, target=2.0, scale_in_cooldown_s=120.0)
 MUTATING = ("Create", "Update", "Delete", "Register", "Deregister", "Put")
 
 
@@ -181,7 +181,7 @@ def test_autoscaling_changes_in_place(desk: Any) -> None:
     config = desk.describe(asked.name)["EndpointConfigName"]
     for scaling, shown in (
         (replace(FOLLOWING, max_replicas=4), {"primary": (1, 4)}),
-        (replace(FOLLOWING, max_replicas=4, concurrency=5.0), {"primary": (1, 4)}),
+        (replace(FOLLOWING, max_replicas=4, target=5.0), {"primary": (1, 4)}),
         (Scaling(), {}),
     ):
         wanted = at(asked, replace(asked.variants[0], scaling=scaling))
@@ -515,10 +515,10 @@ def test_native(desk: Any) -> None:
     """The vendor's own object is handed over as boto3 returns it."""
     asked = desk.start(simple(desk))
 
-    native = desk.provider.native_endpoint(asked.name)
+    native = desk.endpoints.native(asked.name)
     assert native["EndpointArn"] == desk.endpoints.endpoint(asked.name).native_id
     with pytest.raises(NotFound):
-        desk.provider.native_endpoint(fresh("nobody"))
+        desk.endpoints.native(fresh("nobody"))
 
 
 def test_questions_about_nobody(desk: Any) -> None:

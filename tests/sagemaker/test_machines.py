@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from pathlib import Path
+
+import moto
 import pytest
 
 from cloudreg.errors import Unsupported
@@ -20,6 +25,22 @@ def test_every_type_exists() -> None:
     assert {machine.name for machine in machines.GPUS} <= types
     assert machines.DEFAULT_CPU.name in types
     assert {driver for _, driver in machines.AMIS} <= drivers
+
+
+def test_processors() -> None:
+    """The virtual CPUs that a size stands for are those that EC2 describes, for every type."""
+    path = Path(str(moto.__file__)).parent / "ec2" / "resources" / "instance_types.json.gz"
+    described = json.loads(gzip.decompress(path.read_bytes()))
+    names = service_model("sagemaker").shape_for("ProductionVariantInstanceType").enum
+    known = {name: described.get(name.removeprefix("ml.")) for name in names}
+    found = {
+        name: entry["VCpuInfo"]["DefaultVCpus"]
+        for name, entry in known.items()
+        if entry is not None
+    }
+
+    assert len(found) > 250
+    assert {name: machines.cpus_of(name) for name in found} == found
 
 
 @pytest.mark.parametrize(

@@ -379,8 +379,8 @@ def test_withdraw(desk: Any, versions: list[ModelVersion]) -> None:
 def test_native(desk: Any, versions: list[ModelVersion]) -> None:
     """The vendor's own object is handed over as boto3 returns it."""
     one = versions[0]
-    native = desk.provider.native_version(one.model, one.digest)
+    native = desk.registry.native(one.model, one.digest)
 
     assert native["ModelPackageDescription"].endswith(one.digest)
     with pytest.raises(NotFound):
-        desk.provider.native_version(one.model, "sha256:" + "0" * 64)
+        desk.registry.native(one.model, "sha256:" + "0" * 64)

@@ -162,7 +162,7 @@ def test_settings_arrive() -> None:
         ({"weight": 60}, True),
         ({"min_replicas": 2, "max_replicas": 2}, True),
         ({"min_replicas": 1, "max_replicas": 5}, True),
-        ({"concurrency": 9.0}, True),
+        ({"target": 9.0}, True),
         ({"gpu": "L4"}, False),
         ({"name": "other"}, False),
         ({"made": TWO}, False),

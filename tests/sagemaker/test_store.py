@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from cloudreg.testing.store import StoreTests
 from cloudreg.testing.uploads import UploadTests
 from cloudreg_emulator.aws import AwsServer
 from cloudreg_emulator.faults import Armed, Fault, Kind
+from cloudreg_sagemaker.checksums import ALGORITHM, FIELD, checksum
 from cloudreg_sagemaker.parts import PART, cut, part_size
 from cloudreg_sagemaker.store import S3Objects
 
@@ -260,7 +262,7 @@ def test_checksums(store: S3Objects, client: Any, key: str) -> None:
     )
 
     assert small["ChecksumSHA256"]
-    assert large["ChecksumCRC32"].endswith("-4")
+    assert large[FIELD].endswith("-4")
     assert large["ChecksumType"] == "COMPOSITE"
 
 
@@ -448,6 +450,34 @@ def test_parts_hold_every_byte(sizes: list[int], seed: int) -> None:
     assert b"".join(parts) == b"".join(sources)
     assert [len(part) for part in parts[:-1]] == [PART] * (len(parts) - 1)
     assert len(parts) >= 1
+
+
+def test_whole_parts_are_not_copied() -> None:
+    """A piece that is a part already is sent as it is; what is left over is a part of its own."""
+    whole = [bytes(PART), bytes(PART), b"rest"]
+    parts = list(cut(iter(whole)))
+
+    assert [id(part) for part in parts[:2]] == [id(piece) for piece in whole[:2]]
+    assert parts[2:] == [b"rest"]
+
+
+def test_checksum_of_a_part() -> None:
+    """Where google-crc32c is compiled parts carry CRC-32C; its check value is the standard's."""
+    assert ALGORITHM == "CRC32C"
+    # Of "123456789": https://reveng.sourceforge.io/crc-catalogue/17plus.htm#crc.cat.crc-32-iscsi
+    assert base64.b64decode(checksum(b"123456789")).hex() == "e3069283"
+
+
+def test_checksum_without_compiled_crc32c() -> None:
+    """Without a compiled CRC-32C parts carry zlib's CRC-32, never plain Python's CRC-32C."""
+    text = """
+import base64, sys, zlib
+sys.modules["google_crc32c"] = None
+from cloudreg_sagemaker.checksums import ALGORITHM, FIELD, checksum
+assert (ALGORITHM, FIELD) == ("CRC32", "ChecksumCRC32")
+assert base64.b64decode(checksum(b"x")) == zlib.crc32(b"x").to_bytes(4, "big")
+"""
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=60)
 
 
 def test_parts_grow() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudreg.names import sha256
-from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, Scaling, Variant
+from cloudreg.types import (
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    Scaling,
+    ScalingMetric,
+    ScalingStep,
+    Variant,
+)
 from cloudreg_sagemaker import wire
 
 NOW = datetime.datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=datetime.UTC)
@@ -25,11 +34,22 @@ SPEC = EndpointSpec(
             number=2,
             digest=sha256(b"2"),
             weight=25,
-            scaling=Scaling(min_replicas=1, max_replicas=4, concurrency=2.0),
+            scaling=Scaling(min_replicas=1, max_replicas=4, target=2.0),
         ),
     ),
 )
-FOLLOWS = wire.Bound(least=1, most=4, concurrency=2.0, scale_in_cooldown_s=300)
+FOLLOWS = wire.Bound(
+    least=1,
+    most=4,
+    metric=ScalingMetric.CONCURRENCY,
+    target=2.0,
+    scale_out_cooldown_s=60,
+    scale_in_cooldown_s=300,
+)
+
+
+def units(_: Variant, metric: ScalingMetric) -> int:
+    return 4 if metric.is_percent else 1
 
 
 def seen(
@@ -68,6 +88,7 @@ def read(
         name="churn-prod",
         region="eu-central-1",
         bounds={"canary": FOLLOWS} if bounds is None else bounds,
+        units=units,
         digests=digests,
     )
 
@@ -138,18 +159,33 @@ def test_shares_sum_to_a_hundred(weights: list[float]) -> None:
         ({}, {"min_replicas": 1, "max_replicas": 1}),
         ({"canary": FOLLOWS}, {"min_replicas": 1, "max_replicas": 4}),
         (
-            {"canary": wire.Bound(least=2, most=9, concurrency=7.0, scale_in_cooldown_s=60)},
+            {
+                "canary": replace(
+                    FOLLOWS,
+                    least=2,
+                    most=9,
+                    metric=ScalingMetric.CPU_UTILIZATION,
+                    target=200.0,
+                    steps=(ScalingStep(at=300.0, add=2),),
+                    scale_out_cooldown_s=20,
+                    scale_in_cooldown_s=60,
+                )
+            },
             {
                 "min_replicas": 2,
                 "max_replicas": 9,
-                "concurrency": 7.0,
+                "metric": ScalingMetric.CPU_UTILIZATION,
+                "target": 50.0,
+                "steps": (ScalingStep(at=75.0, add=2),),
+                "scale_out_cooldown_s": 20,
                 "scale_in_cooldown_s": 60.0,
             },
         ),
-        ({"canary": wire.Bound(least=1, most=4)}, {"min_replicas": 1, "max_replicas": 4}),
+        # Bounds with which nothing moves the number are no autoscaling.
+        ({"canary": wire.Bound(least=1, most=4)}, {"min_replicas": 1, "max_replicas": 1}),
     ],
 )
-def test_scaling_by_hand(bounds: dict[str, wire.Bound], wanted: dict[str, float]) -> None:
+def test_scaling_by_hand(bounds: dict[str, wire.Bound], wanted: dict[str, Any]) -> None:
     """Bounds and policy that are in force are shown; without any, the number is fixed."""
     scaling = read(seen(), bounds=bounds).spec.variants[1].scaling
 
@@ -167,12 +203,14 @@ def test_fixed_count_by_hand() -> None:
 
 def test_cooldown_between_seconds() -> None:
     """A cooldown with a fraction is read back as it was asked for; AWS keeps whole seconds."""
-    asked = Scaling(min_replicas=1, max_replicas=4, scale_in_cooldown_s=10.5)
-    bound = wire.Bound(
-        least=1, most=4, concurrency=4.0, scale_in_cooldown_s=wire.cooldown_seconds(asked)
+    asked = Scaling(
+        min_replicas=1, max_replicas=4, scale_out_cooldown_s=7.2, scale_in_cooldown_s=10.5
     )
+    variant = replace(SPEC.variants[0], scaling=asked)
+    bound = wire.bound_for(variant, units)
 
-    assert wire._scaling(asked, 1, bound) == asked
+    assert (bound.scale_out_cooldown_s, bound.scale_in_cooldown_s) == (7, 10)
+    assert wire.scaling_from(variant, 1, bound, units) == asked
 
 
 def test_while_it_changes() -> None:

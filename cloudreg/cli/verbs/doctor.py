@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloudreg.cli.arguments import UsageError
 from cloudreg.cli.desk import Answer
 from cloudreg.cli.verbs.rollout import under_way
 from cloudreg.cli.words import count, size
@@ -45,11 +46,25 @@ class Check:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the verb has no arguments of its own."""
+    """Add the verb's own arguments."""
+    parser.add_argument(
+        "--iam",
+        metavar="PROVIDER",
+        help="print what a deployer must be permitted to do, as that cloud's own policy",
+    )
+    parser.add_argument("--target", metavar="NAME", help="with --iam: one of that provider's")
+    parser.add_argument("--stage", help="with --iam: up to this stage, and not beyond")
 
 
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Look at everything, and fail where anything would."""
+    if options.iam is not None:
+        from cloudreg.cli.permissions import policy
+
+        return policy(desk.workspace, options.iam, target=options.target, stage=options.stage)
+    for name in ("target", "stage"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} says which policy --iam prints", hint="add --iam PROVIDER")
     checks = list(_all(desk))
     failed = sum(check.state == FAIL for check in checks)
     width = max(len(check.name) for check in checks)

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 # The core knows no emulator: it is started by its command line, and its words are its own.
 MODULE = "cloudreg_emulator"
-NEEDED = (MODULE, "moto", "flask", "flask_cors", "regex", "boto3")
+NEEDED = (MODULE, "moto", "flask", "flask_cors", "regex", "boto3", "grpc")
 
 PASSED_ON = {
     "host": ("H", "address (default 127.0.0.1)"),
-    "region": ("R", "what clients are told to ask (default us-east-1)"),
+    "region": ("R", "of AWS, what clients are told to ask (default us-east-1)"),
+    "google-port": ("P", "of Google (default: a free one)"),
+    "google-region": ("R", "of Google (default us-central1)"),
+    "project": ("ID", "Google's project (default emulated-project)"),
+    "state": ("DIR", "keep what is in Google's cloud between runs"),
     "scale": ("S", "real seconds of an emulated second (default 1)"),
     "describes": ("N", "describes until something that takes time is done (default 1)"),
 }
@@ -31,12 +35,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.usage = "cloudreg emulate [OPTION …] [-- CMD …]"
     parser.epilog = (
-        "CMD runs with an environment in which AWS's own clients reach the emulator, and its exit\n"
-        f"code is the command's. Without it the environment is printed.\n\n{parser.epilog}"
+        "CMD runs with an environment in which AWS's and Google's own clients reach the\n"
+        "emulator, and its exit code is the command's. Without it the environment is printed.\n\n"
+        f"{parser.epilog}"
     )
     parser.set_defaults(**{COMMAND: []})
-    parser.add_argument("--cloud", choices=["aws"], default="aws", help="which one (default aws)")
-    parser.add_argument("--port", type=whole, default=0, metavar="P", help="default: a free one")
+    parser.add_argument(
+        "--cloud", choices=["aws", "google", "both"], default="both", help="default both"
+    )
+    parser.add_argument(
+        "--port", type=whole, default=0, metavar="P", help="of AWS (default: a free one)"
+    )
     parser.add_argument(
         "--image",
         action="append",
@@ -66,7 +75,7 @@ def _words(options: argparse.Namespace, *, quiet: bool) -> list[str]:
     for image in options.image:
         words += ["--image", image]
     for name in PASSED_ON:
-        value = getattr(options, name)
+        value = getattr(options, name.replace("-", "_"))
         if value is not None:
             words += [f"--{name}", value]
     words += ["--json"] if options.json else []

@@ -124,7 +124,7 @@ def _text(found: list[Described]) -> Iterator[str]:
 
 def _value(ability: Ability) -> str:
     value = ability.value
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

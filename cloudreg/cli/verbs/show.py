@@ -6,8 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cloudreg.cli.arguments import UsageError
 from cloudreg.cli.desk import Answer
-from cloudreg.cli.words import facts, number, shown, size, table, when
+from cloudreg.cli.words import facts, native_lines, number, plain, shown, size, table, when
 from cloudreg.names import short
 
 if TYPE_CHECKING:
@@ -19,11 +20,24 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("ref", metavar="REF", help="churn:7, churn@prod or churn@sha256:…")
+    parser.add_argument(
+        "--native", action="store_true", help="what a target's own registry answers, untranslated"
+    )
+    parser.add_argument("--target", metavar="NAME", help="with --native: whose; the home without")
 
 
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Show the manifest, and what the ledger says of the version."""
     workspace = desk.workspace
+    if options.native:
+        there = workspace.published(options.ref, target=options.target)
+        answered = plain(there.native())
+        return Answer(
+            facts={"ref": there.version.ref, "target": there.target, "native": answered},
+            text=native_lines(answered),
+        )
+    if options.target is not None:
+        raise UsageError("--target says whose answer --native shows", hint="add --native")
     version = workspace.version(options.ref)
     # By its number: a stage may move between two looks.
     summary = workspace.summary(version.ref)

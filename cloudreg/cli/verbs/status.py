@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cloudreg.cli.arguments import UsageError
 from cloudreg.cli.desk import Answer
 from cloudreg.cli.verbs.rollout import UnderWay, under_way
-from cloudreg.cli.words import table, when
+from cloudreg.cli.words import native_lines, plain, table, when
 from cloudreg.names import short
 
 if TYPE_CHECKING:
@@ -19,10 +20,24 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's own arguments."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="all models without")
+    parser.add_argument(
+        "--native",
+        metavar="ENDPOINT",
+        help="what the target of one endpoint answers of it, untranslated",
+    )
 
 
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Show each stage of each model, and the endpoints that follow it."""
+    if options.native is not None:
+        if options.model is not None:
+            raise UsageError("--native shows one endpoint, not a model", hint="leave MODEL out")
+        live = desk.workspace.endpoint(options.native)
+        answered = plain(live.native())
+        return Answer(
+            facts={"endpoint": live.name, "target": live.target, "native": answered},
+            text=native_lines(answered),
+        )
     rows = desk.workspace.status(options.model)
     models = list(dict.fromkeys(row.model for row in rows))
     busy = [found for model in models if (found := under_way(desk.workspace, model)) is not None]

@@ -16,7 +16,7 @@ from moto.sagemaker.responses import SageMakerResponse as MotoSageMakerResponse
 
 from cloudreg_emulator.aws.autoscaling.responses import ScalingResponse
 from cloudreg_emulator.aws.iam.responses import StrictIamResponse
-from cloudreg_emulator.aws.runtime.responses import OPERATIONS
+from cloudreg_emulator.aws.runtime.answering import OPERATIONS
 from cloudreg_emulator.aws.sagemaker.responses import SageMakerResponse
 
 _RESPONSES = {

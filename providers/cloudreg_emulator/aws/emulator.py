@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,11 +22,14 @@ class Emulator:
     Attributes:
         faults: Arm one to make something go wrong.
         fleet: The model servers that run.
+        prepare: Called with moto's name of a service before its first request, where `opened`
+            was told that somebody would.
         region: What clients ask.
     """
 
     faults: Faults
     fleet: Fleet
+    prepare: Callable[[str], None]
     region: str = REGION
 
     def environment(self) -> dict[str, str]:
@@ -42,6 +45,7 @@ class Emulator:
         scale: float = 1.0,
         describes: int = 1,
         region: str = REGION,
+        late: bool = False,
     ) -> Iterator[Emulator]:
         """Answer moto's requests for as long as the block lasts, and leave no process behind.
 
@@ -50,6 +54,7 @@ class Emulator:
             scale: Real seconds of an emulated second.
             describes: How many describes something that takes time takes at least.
             region: What clients ask.
+            late: Whether `prepare` will be called, so that what is slow to import can wait.
 
         Raises:
             NoWorld: An emulator is open in this process already.
@@ -58,7 +63,7 @@ class Emulator:
         fleet = Fleet(read, images, scale=scale, faults=faults, log=write)
         world = World(faults=faults, fleet=fleet, describes=describes, scale=scale)
         try:
-            with entered(world), installed():
-                yield cls(faults=faults, fleet=fleet, region=region)
+            with entered(world), installed(late=late) as prepare:
+                yield cls(faults=faults, fleet=fleet, prepare=prepare, region=region)
         finally:
             fleet.close()

@@ -7,7 +7,8 @@ and no function is patched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -75,14 +76,36 @@ SERVICES = {
 """What is replaced, by moto's name of the service."""
 
 
+SLOW = {"applicationautoscaling": "moto.applicationautoscaling.models"}
+"""What takes long to import, by its module: scaling brings all of EC2, two thirds of a second.
+
+A server that asks before it makes a service's application can wait for the first such request.
+"""
+
+
 @contextmanager
-def installed() -> Iterator[None]:
-    """Answer with our backends for as long as the block lasts, and with moto's again after it."""
+def installed(*, late: bool = False) -> Iterator[Callable[[str], None]]:
+    """Answer with our backends for as long as the block lasts, and with moto's again after it.
+
+    Args:
+        late: Leave out what is slow and not imported yet.
+
+    Yields:
+        What installs a service that was left out, called by moto's name of it; others are as
+        they should be.
+    """
     with ExitStack() as stack:
-        for replacement in SERVICES.values():
-            backends, ours = replacement()
-            stack.enter_context(_replaced(backends, ours))
-        yield
+        waiting = dict(SERVICES)
+
+        def install(service: str) -> None:
+            replacement = waiting.pop(service, None)
+            if replacement is not None:
+                stack.enter_context(_replaced(*replacement()))
+
+        for service in SERVICES:
+            if not late or service not in SLOW or SLOW[service] in sys.modules:
+                install(service)
+        yield install
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from http.client import responses
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from cloudreg_emulator.aws.autoscaling.ticking import Ticker
 from cloudreg_emulator.aws.emulator import Emulator
 from cloudreg_emulator.aws.environment import REGION, applied, environment, merged
 from cloudreg_emulator.aws.http import Handler, Server
+from cloudreg_emulator.aws.runtime import front
 from cloudreg_emulator.faults import CONTROL_PATH, Faults
 from cloudreg_emulator.fleet import Fleet
 
@@ -57,9 +59,17 @@ class _Dispatcher(DomainDispatcherApplication):
 class _Front:
     """What stands before moto's dispatcher: our own paths, and refusals that can be read."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(
+        self, emulator: Emulator, watchers: Sequence[Callable[[Mapping[str, Any]], None]]
+    ) -> None:
         self._emulator = emulator
-        self._dispatch = _Dispatcher(create_backend_app)
+        self._watchers = watchers
+        self._dispatch = _Dispatcher(self._application)
+
+    def _application(self, service: Any) -> Any:
+        # moto holds its lock meanwhile: a service is prepared once.
+        self._emulator.prepare(service)
+        return create_backend_app(service)
 
     def __call__(self, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -70,7 +80,12 @@ class _Front:
             return _json(start, status, document)
         if path == HEALTH_PATH:
             return _json(start, 200, {"status": "ok"})
+        for watcher in self._watchers:
+            watcher(environ)
         try:
+            short = front.answered(environ)
+            if short is not None:
+                return _sent(start, *short)
             answer: Iterable[bytes] = self._dispatch(environ, start)
         except ConnectionError:
             raise
@@ -81,6 +96,17 @@ class _Front:
             message = f"the emulator failed: {type(error).__name__}: {error}"
             return _refusal(environ, start, 500, "InternalFailure", message)
         return answer
+
+
+def _sent(
+    start: _Start, status: int, headers: Mapping[str, str], content: bytes | Iterable[bytes]
+) -> Iterable[bytes]:
+    said = list(headers.items())
+    if isinstance(content, bytes):
+        said.append(("Content-Length", str(len(content))))
+        content = [content]
+    start(f"{status} {responses.get(status, 'Refused')}", said)
+    return content
 
 
 def _json(start: _Start, status: int, document: Mapping[str, Any]) -> list[bytes]:
@@ -158,6 +184,7 @@ class AwsServer:
         self._region = region
         self._options: dict[str, Any] = {"images": images, "scale": scale, "describes": describes}
         self._stack = ExitStack()
+        self._watchers: list[Callable[[Mapping[str, Any]], None]] = []
         self._emulator: Emulator | None = None
         self._url: str | None = None
 
@@ -176,13 +203,13 @@ class AwsServer:
             # Before moto makes a session: a profile of the user's that is not there ends it, and
             # a client of this process that names no endpoint would ask the real AWS.
             stack.enter_context(applied(self.environment()))
-            emulator = stack.enter_context(Emulator.opened(**self._options))
+            emulator = stack.enter_context(Emulator.opened(**self._options, late=True))
             stack.callback(BackendDict.reset)
             stack.enter_context(Ticker(scale=self._options["scale"]))
             server = Server(
                 self._host,
                 port,
-                _Front(emulator),
+                _Front(emulator, self._watchers),
                 handler=Handler,
                 fd=listener.fileno(),
             )
@@ -210,6 +237,13 @@ class AwsServer:
             self._stack.close()
         finally:
             self._emulator = self._url = None
+
+    def watch(self, watcher: Callable[[Mapping[str, Any]], None]) -> None:
+        """Show *watcher* the WSGI environment of every request to a service, before its answer.
+
+        It is called in the threads of the requests, and must not read their bodies.
+        """
+        self._watchers.append(watcher)
 
     @property
     def emulator(self) -> Emulator:

@@ -6,13 +6,16 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
 from cloudreg import artifacts
 from cloudreg.artifacts import SMALL
+from cloudreg.artifacts.chunks import Budget, hashed
 from cloudreg.errors import IntegrityError, InvalidRequest, NotFound, Unavailable
 from cloudreg.importers import SourceFile
 from cloudreg.manifest import MANIFEST_FILE
@@ -233,6 +236,55 @@ def test_small_file_is_read_once(folder, store, kit):
     (entry,) = artifacts.upload([replace(file, location=Location(file.location))], store).files
     assert len(opened) == 1
     assert kit.content(store, entry.key) == b"first"
+
+
+def test_hash_of_another_thread():
+    """What is handed on is hashed whole by its end, and other bytes than expected are refused."""
+    pieces = [os.urandom(1000), b"", os.urandom(3)]
+    digest = hashlib.sha256()
+    expected = hashlib.sha256(b"".join(pieces)).hexdigest()
+
+    assert list(hashed(pieces, digest, expected)) == pieces
+    assert digest.hexdigest() == expected
+    with pytest.raises(IntegrityError, match="changed"):
+        list(hashed([*pieces, b"x"], hashlib.sha256(), expected))
+
+
+def test_hash_of_what_is_given_up():
+    """Whoever stops in the middle leaves no thread behind, and a source that breaks is heard."""
+    pieces = hashed([b"a", b"b", b"c"], hashlib.sha256())
+    next(pieces)
+    assert "hash" in {thread.name for thread in threading.enumerate()}
+    pieces.close()
+
+    def broken():
+        yield b"a"
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(hashed(broken(), hashlib.sha256()))
+    assert "hash" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_budget():
+    """No more bytes are held at once than allowed, and what is larger than all has its turn."""
+    budget, lock = Budget(10), threading.Lock()
+    held, most = 0, []
+
+    def hold(amount):
+        nonlocal held
+        with budget.taken(amount):
+            with lock:
+                held += min(amount, 10)
+                most.append(held)
+            time.sleep(0.001)
+            with lock:
+                held -= min(amount, 10)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, [3, 4, 99, 5, 1, 10, 2] * 5))
+    assert max(most) <= 10
+    assert len(most) == 35
 
 
 def test_unreadable(folder, store, tmp_path):

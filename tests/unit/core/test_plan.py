@@ -250,7 +250,7 @@ def test_spec_round_trip():
     variant = Variant(
         name="primary", model="churn", number=3, digest=TWO,
         resources=Resources.parse("T4:2", machine_type="m"),
-        scaling=Scaling(min_replicas=0, max_replicas=3, concurrency=2.5),
+        scaling=Scaling(min_replicas=0, max_replicas=3, target=2.5),
     )  # fmt: skip
     full = spec(variants=(variant,), env={"A": "é"})
     assert spec_from_json(json.loads(json.dumps(spec_json(full)))) == full

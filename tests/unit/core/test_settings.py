@@ -9,7 +9,7 @@ import pytest
 
 from cloudreg.errors import ConfigError
 from cloudreg.settings import OTHER_VARIABLES, find, load
-from cloudreg.types import Resources, RolloutStrategy
+from cloudreg.types import Resources, RolloutStrategy, Scaling, ScalingMetric, ScalingStep
 
 LIVE = '[endpoints.live]\nmodel = "churn"\nstage = "prod"\n'
 
@@ -114,6 +114,32 @@ def test_precedence_of_one_key(read):
     )
     endpoint = settings.endpoints["live"]
     assert (endpoint.min_replicas, endpoint.max_replicas, endpoint.concurrency) == (2, 4, 2.0)
+
+
+def test_share_of_a_pool(read):
+    """What a replica takes of a shared machine is of its resources, and the pool of the spec."""
+    endpoint = read(LIVE + "pool = 'shared'\nmemory_mib = 2048\ncpus = 1.5\n").endpoints["live"]
+    assert (endpoint.pool, endpoint.resources) == ("shared", Resources(memory_mib=2048, cpus=1.5))
+
+
+def test_what_replicas_follow(read):
+    """One metric with its target, steps, cooldowns and GPUs to fall back to are one noun each."""
+    endpoint = read(
+        LIVE + "gpu = 'L4:2'\ngpu_fallback = ['A10G', 'T4']\nmax_replicas = 5\n"
+        "gpu_utilization = 60\nscale_out_cooldown_s = 30\n"
+        "scaling_steps = [{from = 70, add = 1}, {from = 90, add = 3}]\n"
+    ).endpoints["live"]
+    assert endpoint.scaling == Scaling(
+        min_replicas=1,
+        max_replicas=5,
+        metric=ScalingMetric.GPU_UTILIZATION,
+        target=60.0,
+        steps=(ScalingStep(at=70.0, add=1), ScalingStep(at=90.0, add=3)),
+        scale_out_cooldown_s=30.0,
+    )
+    assert endpoint.resources == Resources(
+        accelerator="L4", accelerator_count=2, fallback=("A10G", "T4")
+    )
 
 
 @pytest.mark.parametrize("source", ["variable", "argument"])
@@ -224,6 +250,14 @@ WRONG = {
     LIVE + "min_replicas = 3\nmax_replicas = 2\n": (4, 1, "replicas 3 to 2"),
     LIVE + "concurrency = nan\n": (1, 1, "concurrency"),
     LIVE + "gpu = 'l4'\n": (4, 1, "such as L4"),
+    LIVE + "gpu_fallback = ['T4']\n": (1, 1, "no GPU to fall back from"),
+    LIVE + "gpu = 'L4'\ngpu_fallback = 'T4'\n": (5, 1, "valid tuple"),
+    LIVE + "max_replicas = 2\ngpu_utilization = 60\n": (5, 1, "no GPU to measure"),
+    LIVE + "gpu = 'L4'\ngpu_utilization = 60\n": (5, 1, "fixed at 1"),
+    LIVE + "scaling_steps = [{from = 9, add = 1}]\n": (4, 1, "fixed at 1"),
+    LIVE + "concurrency = 4\ncpu_utilization = 60\n": (1, 1, "follows one"),
+    LIVE + "memory_mib = 0\n": (1, 1, "memory_mib 0"),
+    LIVE + "max_replicas = 2\nscaling_steps = [{at = 9, add = 1}]\n": (5, 1, "from"),
     LIVE + "rollout = {strategy = 'blue'}\n": (4, 1, "strategy"),
     LIVE + "[endpoints.live.rollout]\nsteps = [10, 100]\n": (4, 1, "all_at_once"),
     LIVE + "[endpoints.live.rollout]\nbake_s = nan\n": (4, 1, "bake_s"),

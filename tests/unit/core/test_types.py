@@ -24,6 +24,8 @@ from cloudreg.types import (
     Rollout,
     RolloutStrategy,
     Scaling,
+    ScalingMetric,
+    ScalingStep,
     Variant,
     VariantMetrics,
 )
@@ -47,6 +49,15 @@ def rollout(*steps, **changes):
     return lambda: Rollout(steps=steps or (100,), **changes)
 
 
+GPU, CPU = ScalingMetric.GPU_UTILIZATION, ScalingMetric.CPU_UTILIZATION
+
+
+def scaling(metric, target, *steps):
+    return lambda: Scaling(
+        metric=metric, target=target, steps=tuple(ScalingStep(at=at, add=add) for at, add in steps)
+    )
+
+
 REFUSED = {
     "a count without accelerator": lambda: Resources(accelerator_count=1),
     "an accelerator without count": lambda: Resources(accelerator="L4"),
@@ -54,12 +65,36 @@ REFUSED = {
     "no replica at most": lambda: Scaling(min_replicas=0, max_replicas=0),
     "less than none": lambda: Scaling(min_replicas=-1),
     "bounds the wrong way round": lambda: Scaling(min_replicas=3, max_replicas=2),
-    "no concurrency": lambda: Scaling(concurrency=0),
-    "concurrency that is no number": lambda: Scaling(concurrency=math.nan),
-    "endless concurrency": lambda: Scaling(concurrency=math.inf),
+    "no concurrency": lambda: Scaling(target=0),
+    "concurrency that is no number": lambda: Scaling(target=math.nan),
+    "endless concurrency": lambda: Scaling(target=math.inf),
     "a negative cooldown": lambda: Scaling(scale_in_cooldown_s=-1),
     "a cooldown that is no number": lambda: Scaling(scale_in_cooldown_s=math.nan),
     "an endless cooldown": lambda: Scaling(scale_in_cooldown_s=math.inf),
+    "a cooldown before growth that is negative": lambda: Scaling(scale_out_cooldown_s=-1),
+    "less than a percent": scaling(GPU, 0.5),
+    "more than all of it": scaling(CPU, 101),
+    "a step at the target": scaling(CPU, 60, (60, 1)),
+    "steps that do not rise": scaling(CPU, 60, (80, 1), (70, 2)),
+    "a step beyond all of it": scaling(CPU, 60, (101, 1)),
+    "a step that adds nothing": scaling(CPU, 60, (80, 0)),
+    "a step at no number": scaling(CPU, 60, (math.nan, 1)),
+    "more steps than anybody reads": scaling(CPU, 1, *((n, 1) for n in range(2, 30))),
+    "GPUs that are measured on the CPU": variant(
+        scaling=Scaling(metric=ScalingMetric.GPU_UTILIZATION, target=50)
+    ),
+    "a fallback from nothing": lambda: Resources(fallback=("T4",)),
+    "a fallback with a count": lambda: Resources.parse("L4:2", fallback=("T4:2",)),
+    "a fallback to itself": lambda: Resources.parse("L4", fallback=("L4",)),
+    "a fallback that is listed twice": lambda: Resources.parse("L4", fallback=("T4", "T4")),
+    "a fallback from one machine": lambda: Resources.parse(
+        "L4", machine_type="m", fallback=("T4",)
+    ),
+    "no memory": lambda: Resources(memory_mib=0),
+    "no processor": lambda: Resources(cpus=0.0),
+    "a share of nobody's machine": spec(replace(V, resources=Resources(memory_mib=512))),
+    "a pool without shares": spec(pool="shared"),
+    "a hostile pool": spec(replace(V, resources=Resources(memory_mib=512)), pool="a/b"),
     "a hostile variant": variant(name="../x"),
     "a variant of a hostile model": variant(model="../x"),
     "a variant without digest": variant(digest="sha256:ab"),
@@ -206,13 +241,21 @@ def test_gate_results():
 
 NOTHING = Capabilities(
     machine_types=False,
-    reasons={"accelerators": "it is a laptop", "scale_to_zero": "one stays"},
+    reasons={
+        "accelerators": "it is a laptop",
+        "scale_to_zero": "one stays",
+        "gpu_fallback": "nothing ever runs out",
+    },
     nearest={"A10G": 'gpu = "L4" is the nearest (24 GB)'},
 )
 ALL = Capabilities(
-    accelerators=frozenset({"L4"}),
+    accelerators=frozenset({"L4", "T4"}),
     scale_to_zero=True,
     autoscaling=True,
+    scaling_metrics=frozenset({ScalingMetric.CONCURRENCY, CPU}),
+    step_scaling=True,
+    gpu_fallback=1,
+    pools=True,
     traffic_split=2,
     max_replicas=4,
 )
@@ -227,6 +270,14 @@ NEEDS = {
     "accelerators": replace(SPEC, variants=(replace(V, resources=Resources.parse("L4")),)),
     "scale_to_zero": scaled(min_replicas=0, max_replicas=1),
     "autoscaling": scaled(min_replicas=1, max_replicas=2),
+    "scaling_metrics": scaled(max_replicas=2, metric=CPU, target=50),
+    "step_scaling": scaled(target=4, steps=(ScalingStep(at=8, add=1),)),
+    "gpu_fallback": replace(
+        SPEC, variants=(replace(V, resources=Resources.parse("L4", fallback=("T4",))),)
+    ),
+    "pools": replace(
+        SPEC, pool="shared", variants=(replace(V, resources=Resources(memory_mib=512)),)
+    ),
     "max_replicas": scaled(min_replicas=3, max_replicas=3),
     "machine_types": replace(SPEC, variants=(replace(V, resources=Resources(machine_type="m")),)),
 }
@@ -241,6 +292,29 @@ def test_capability(need):
     assert refused.value.target == "t"
     reason = NOTHING.reasons.get(need)
     assert reason is None or reason in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("wanted", "hint"),
+    [
+        (
+            scaled(max_replicas=2, metric=ScalingMetric.REQUESTS_PER_MINUTE, target=50),
+            "concurrency or cpu_utilization instead of requests_per_minute",
+        ),
+        (
+            replace(
+                SPEC,
+                variants=(replace(V, resources=Resources.parse("L4", fallback=("T4", "K80"))),),
+            ),
+            "gpu_fallback = ['T4']",
+        ),
+    ],
+)
+def test_nearest_of_scaling(wanted, hint):
+    """What replicas cannot follow or fall back to is refused with what comes nearest."""
+    with pytest.raises(Unsupported) as refused:
+        ALL.require(wanted, target="t")
+    assert refused.value.hint == hint
 
 
 def test_nearest():

@@ -39,7 +39,7 @@ def spec(name: str = "churn-prod", *, weight: int = 100, env: int = 0) -> Endpoi
             digest=DIGEST,
             weight=weight,
             resources=Resources.parse("A10G:4", machine_type="ml.g5.24xlarge"),
-            scaling=Scaling(min_replicas=1, max_replicas=9, concurrency=2.5),
+            scaling=Scaling(min_replicas=1, max_replicas=9, target=2.5),
         )
     ]
     if weight < 100:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import TracebackType
 
@@ -14,13 +15,16 @@ PERIOD_S = 10.0
 
 def tick() -> None:
     """Evaluate and scale everywhere, once."""
-    from moto.applicationautoscaling.models import applicationautoscaling_backends
+    models = sys.modules.get("moto.applicationautoscaling.models")
+    backends = getattr(models, "applicationautoscaling_backends", None)
+    if backends is None:
+        return  # nobody has registered a target: the import alone would take most of a second
     from moto.core.base_backend import backend_lock
 
     from cloudreg_emulator.aws.autoscaling.models import ScalingBackend
 
     with backend_lock:
-        found = [backend for _, _, backend in applicationautoscaling_backends.iter_backends()]
+        found = [backend for _, _, backend in backends.iter_backends()]
     for backend in found:
         if isinstance(backend, ScalingBackend):
             backend.tick()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 from moto.core.utils import get_service_model
 
@@ -26,6 +27,13 @@ FORWARDED = (
 
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
+
+
+class Headers(Protocol):
+    """What a request's headers can be asked."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the value of a header, whatever the case of its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +72,7 @@ class Invocation:
         return headers
 
 
-def read(operation: str, endpoint: str, headers: Mapping[str, str], body: bytes) -> Invocation:
+def read(operation: str, endpoint: str, headers: Headers, body: bytes) -> Invocation:
     """Return a request whose members are all as the service model wants them.
 
     Args:
@@ -90,7 +98,7 @@ def read(operation: str, endpoint: str, headers: Mapping[str, str], body: bytes)
             parameters[member] = int(value)
         else:
             parameters[member] = value
-    found = validate.complaints(_Without(shape, "Body"), parameters)
+    found = validate.complaints(_without_body(operation), parameters)
     if found:
         raise invalid(validate.message(found))
     return Invocation(operation=operation, parameters=parameters, body=body)
@@ -104,5 +112,11 @@ class _Without:
         self.required_members = [key for key in shape.required_members if key != name]
 
 
+@cache
+def _without_body(operation: str) -> _Without:
+    return _Without(_shape(operation), "Body")
+
+
+@cache
 def _shape(operation: str) -> Any:
     return get_service_model("sagemaker-runtime").operation_model(operation).input_shape

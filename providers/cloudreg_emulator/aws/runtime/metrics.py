@@ -68,6 +68,10 @@ class Measured:
     concurrent: int
 
 
+PER_INSTANCE = frozenset({"InvocationsPerInstance", "ConcurrentRequestsPerModel"})
+"""Metrics that a component has in another form, by copy."""
+
+
 class Meter:
     """The metrics of one account and region. Thread-safe."""
 
@@ -112,7 +116,11 @@ class Meter:
             if component is not None:
                 copies = {"InferenceComponentName": component}
                 per_copy = 1.0 / max(1, measured.instances)
-                self._sample("Invocations", copies, "None").add(1.0)
+                # Invocations, errors and latencies are published for components, too:
+                # https://docs.aws.amazon.com/sagemaker/latest/dg/monitoring-cloudwatch.html
+                for name, value, unit in values:
+                    if name not in PER_INSTANCE:
+                        self._sample(name, copies, unit).add(value)
                 self._sample("InvocationsPerCopy", copies, "None").add(per_copy)
                 self._sample("ConcurrentRequestsPerCopy", copies, "Count").add(
                     measured.concurrent / max(1, measured.instances)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cloudreg_emulator.aws.runtime.responses import OPERATIONS, RuntimeResponse
+from cloudreg_emulator.aws.runtime.answering import OPERATIONS
+from cloudreg_emulator.aws.runtime.responses import RuntimeResponse
 
 url_bases = [r"https?://runtime\.sagemaker\.(.+)\.amazonaws\.com"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from cloudreg_emulator.aws.sagemaker import machines, scalable
@@ -222,7 +223,7 @@ class Components:
             own = dict(specification["Container"])
             artifact = own.pop("ArtifactUrl", None)
             shown = {**own, "ModelDataUrl": artifact} if artifact else own
-        return launch_of(
+        launch = launch_of(
             shown,
             arn=component.arn,
             endpoint=component.endpoint,
@@ -230,6 +231,7 @@ class Components:
             instance_type=serving.instance_type,
             timeouts=specification.get("StartupParameters") or {},
         )
+        return replace(launch, component=component.name)
 
     def _serving(self, component: Component) -> Serving:
         endpoint = self._endpoints.get(component.endpoint)

@@ -106,6 +106,7 @@ class Endpoints:
         if deployment is None and request.get("RetainDeploymentConfig"):
             deployment = endpoint.deployment
         rollout = rollout_of(deployment, old=blue.config, new=config)
+        _check_conversion(blue.config, config)
         self._check_scaled(endpoint, config)
         retained = _retained(request)
         targets = _targets(blue, config, retained)
@@ -267,6 +268,20 @@ def _check_runnable(config: Mapping[str, Any]) -> None:
     for key in ("ExplainerConfig", "CrossRegionTrafficConfig"):
         if config.get(key):
             raise invalid(f"The emulator does not run endpoints with {key}.")
+
+
+def _check_conversion(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to make an endpoint with instances a serverless one; the reverse is accepted.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html: "If you try
+    to update your real-time endpoint to serverless, you receive a ValidationError". Unquoted.
+    """
+    was, becomes = (
+        any(variant.get("ServerlessConfig") for variant in config["ProductionVariants"])
+        for config in (old, new)
+    )
+    if becomes and not was:
+        raise invalid("Updating an instance-based endpoint to a serverless one is not supported.")
 
 
 def _retained(request: Request) -> set[str]:

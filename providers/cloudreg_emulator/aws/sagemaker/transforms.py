@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,9 @@ PAYLOAD_MB = 6
 """MaxPayloadInMB of CreateTransformJob in the service model: "The default value is 6 MB"."""
 
 MOST_PAYLOAD_MB = 100
+MOST_INSTANCES = 100
+"""InstanceCount of TransformResources in the service model: "the maximum is 100"."""
+
 TIMEOUT_S = 600.0
 """InvocationsTimeoutInSeconds of ModelClientConfig: "The default value is 600"."""
 
@@ -130,6 +134,7 @@ class Transforms:
             instance_type=request["TransformResources"]["InstanceType"],
             timeouts={},
         )
+        launch = replace(launch, job=True)
         self._tags.begin(arn, request.get("Tags"))
         job = self._jobs[name] = Job(request, arn=arn, launch=launch)
         job.course = Course(self._running(job))
@@ -345,6 +350,15 @@ def _check(request: Request) -> None:
     if payload is not None and payload > MOST_PAYLOAD_MB:
         # MaxPayloadInMB in the service model: "cannot exceed 100 MB". Unquoted.
         raise invalid(f"MaxPayloadInMB {payload} must be at most {MOST_PAYLOAD_MB}.")
+    concurrent = request.get("MaxConcurrentTransforms") or 0
+    if concurrent * (PAYLOAD_MB if payload is None else payload) > MOST_PAYLOAD_MB:
+        # As above: "(MaxConcurrentTransforms * MaxPayloadInMB) also cannot exceed 100 MB".
+        raise invalid(
+            f"MaxConcurrentTransforms {concurrent} times MaxPayloadInMB must be at most "
+            f"{MOST_PAYLOAD_MB}."
+        )
+    if request["TransformResources"]["InstanceCount"] > MOST_INSTANCES:
+        raise invalid(f"InstanceCount must be at most {MOST_INSTANCES}.")
 
 
 def _bucket(uri: str) -> str:
