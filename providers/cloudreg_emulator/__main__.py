@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -10,13 +11,14 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from cloudreg_emulator.aws.server import AwsServer
+    from cloudreg_emulator.clouds import Cloud
 
 USAGE = 64
 CANNOT_RUN = 126
@@ -40,27 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not command:
             _parser().error("no command behind --")
     options = _parser().parse_args(words)
-    # Imported late: moto takes a second, and a usage error should not.
-    from cloudreg_emulator.aws.environment import taken_away
-    from cloudreg_emulator.aws.server import AddressInUse, AwsServer
+    # Imported late: a cloud takes a second, and a usage error should not.
+    from cloudreg_emulator import clouds
 
-    leading_away = taken_away()
-    server = AwsServer(
-        port=options.port,
-        host=options.host,
-        region=options.region,
-        images=dict(options.image),
-        scale=options.scale,
-        describes=options.describes,
-    )
+    asked = clouds.opened(options)
+    leading_away = sorted({name for cloud in asked for name in cloud.taken_away()})
     try:
-        with _told() as told, server:
+        with ExitStack() as stack:
+            told = stack.enter_context(_told())
+            for cloud in asked:
+                stack.enter_context(cloud)
             if command:
-                return _run(command, server, quiet=options.quiet)
-            _announce(server, leading_away, as_json=options.json, quiet=options.quiet)
+                inside = clouds.process_environment(asked)
+                return _run(command, inside, quiet=options.quiet)
+            _announce(asked, leading_away, as_json=options.json, quiet=options.quiet)
             told.wait()
             return 0
-    except AddressInUse as error:
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
         print(f"error: {error.strerror}", file=sys.stderr)
         return 1
 
@@ -72,10 +72,28 @@ def _parser() -> _Parser:
         description="Run an emulated cloud in the foreground, or CMD inside one.",
         allow_abbrev=False,
     )
-    parser.add_argument("--cloud", choices=["aws"], default="aws", help="which one (default aws)")
-    parser.add_argument("--port", type=_port, default=0, metavar="P", help="default: a free one")
+    parser.add_argument(
+        "--cloud", choices=["aws", "google", "both"], default="both", help="default both"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=0, metavar="P", help="of AWS; default: a free one"
+    )
+    parser.add_argument(
+        "--google-port", type=_port, default=0, metavar="P", help="of Google; default: a free one"
+    )
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="default 127.0.0.1")
-    parser.add_argument("--region", default="us-east-1", metavar="R", help="default us-east-1")
+    parser.add_argument(
+        "--region", default="us-east-1", metavar="R", help="of AWS; default us-east-1"
+    )
+    parser.add_argument(
+        "--google-region", default="us-central1", metavar="R", help="default us-central1"
+    )
+    parser.add_argument(
+        "--project", default="emulated-project", metavar="ID", help="default emulated-project"
+    )
+    parser.add_argument(
+        "--state", type=Path, metavar="DIR", help="keep what is in Google's cloud between runs"
+    )
     parser.add_argument(
         "--image",
         type=_image,
@@ -141,18 +159,15 @@ def _told() -> Iterator[threading.Event]:
 
 
 def _announce(
-    server: AwsServer, leading_away: Sequence[str], *, as_json: bool, quiet: bool
+    clouds: Sequence[Cloud], leading_away: Sequence[str], *, as_json: bool, quiet: bool
 ) -> None:
-    from cloudreg_emulator.faults import CONTROL_PATH
+    from cloudreg_emulator.clouds import environment_of
 
-    variables = server.environment()
+    variables = environment_of(list(clouds))
     if as_json:
         facts = {
-            "cloud": "aws",
-            "url": server.url,
             "pid": os.getpid(),
-            "started_in_s": round(server.started_in_s, 3),
-            "faults": f"{server.url}{CONTROL_PATH}",
+            "clouds": [cloud.facts for cloud in clouds],
             "environment": variables,
             "unset": list(leading_away),
         }
@@ -164,13 +179,17 @@ def _announce(
             print(f"unset {name}")
         sys.stdout.flush()
     if not quiet and not as_json:
-        print(f"AWS is emulated at {server.url}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        shown = " and ".join(f"{_NAMES[c.name]} at {c.facts['url']}" for c in clouds)
+        print(f"emulated: {shown}; Ctrl-C ends it", file=sys.stderr, flush=True)
 
 
-def _run(command: Sequence[str], server: AwsServer, *, quiet: bool) -> int:
+_NAMES = {"aws": "AWS", "google": "Google Cloud"}
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], *, quiet: bool) -> int:
     """Run *command* to its end with signals passed on, and return its exit code."""
     try:
-        process = subprocess.Popen(command, env=server.process_environment())
+        process = subprocess.Popen(command, env=dict(environment))
     except FileNotFoundError:
         print(f"error: {command[0]}: command not found", file=sys.stderr)
         return NOT_FOUND

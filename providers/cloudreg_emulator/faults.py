@@ -23,13 +23,17 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-__all__ = ["CONTROL_PATH", "FOREVER", "Armed", "Fault", "Faults", "Kind", "When"]
+__all__ = ["CONTROL_PATH", "FOREVER", "REASONS", "Armed", "Fault", "Faults", "Kind", "When"]
 
 CONTROL_PATH = "/_emulator/faults"
 """Where a server answers `Faults.control`."""
 
 FOREVER = 1_000_000_000
 """A count that no test exhausts."""
+
+REASONS = ("quota", "exited", "not_ready", "permission", "region", "internal")
+"""Why something that takes time fails: no quota, the model server exited or was never ready, the
+cloud's own account may not read the artifacts, they are in another region, or no reason given."""
 
 T = TypeVar("T")
 
@@ -51,6 +55,12 @@ class When(StrEnum):
 
     LIST = "list"
     """A list is about to be read."""
+
+    BODY = "body"
+    """The bytes of an object are about to be sent."""
+
+    OPERATION = "operation"
+    """Something that takes time is about to be done; the operation is the one that began it."""
 
 
 class Kind(StrEnum):
@@ -80,6 +90,15 @@ class Kind(StrEnum):
     STALE = "stale"
     """Lists show what was ``seconds`` ago."""
 
+    TRUNCATED = "truncated"
+    """The bytes of an object break off in the middle, and so does the connection."""
+
+    GARBLED = "garbled"
+    """The bytes of an object are not those that its checksums are of."""
+
+    FAILED = "failed"
+    """Something that takes time ends in an error, for the ``reason``; nothing is done."""
+
     @property
     def when(self) -> When:
         """Return where it strikes."""
@@ -95,6 +114,9 @@ _WHEN = {
     Kind.SLOW_START: When.LAUNCH,
     Kind.ROLLBACK: When.UPDATE,
     Kind.STALE: When.LIST,
+    Kind.TRUNCATED: When.BODY,
+    Kind.GARBLED: When.BODY,
+    Kind.FAILED: When.OPERATION,
 }
 
 
@@ -111,6 +133,7 @@ class Fault:
         after: How many matching occasions pass unharmed first.
         status: The HTTP status of ``error`` and ``lost``; 0 closes the connection.
         seconds: How late ``slow_start`` is, or how old what ``stale`` shows.
+        reason: Why what ``failed`` did: one of `REASONS`.
     """
 
     kind: Kind
@@ -120,6 +143,7 @@ class Fault:
     after: int = 0
     status: int = 503
     seconds: float = 0.0
+    reason: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what could never strike, or would strike in no way.
@@ -138,6 +162,10 @@ class Fault:
             raise ValueError(f"seconds {self.seconds}: at least 0")
         if self.kind in (Kind.SLOW_START, Kind.STALE) and not self.seconds:
             raise ValueError(f"{self.kind} needs seconds")
+        if (self.kind is Kind.FAILED) != bool(self.reason):
+            raise ValueError(f"reason: {Kind.FAILED} needs one, and nothing else has one")
+        if self.reason and self.reason not in REASONS:
+            raise ValueError(f"reason {self.reason!r} is none of {', '.join(REASONS)}")
 
     def matches(self, service: str, operation: str, when: When) -> bool:
         """Return whether this is an occasion for it."""
@@ -281,6 +309,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "after": int,
     "status": int,
     "seconds": (int, float),
+    "reason": str,
 }
 
 

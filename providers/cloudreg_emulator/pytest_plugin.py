@@ -7,8 +7,9 @@
 
 `emulated_aws` answers boto3 in the test's own process; `aws_server` is a server that every
 process of this machine can reach, and its environment is that of the test. A test takes one of
-them: moto's backends belong to the process. Both read ``emulated_images``, which a project
-overrides to say which command stands for which image.
+them: moto's backends belong to the process. `google_server` is Google Cloud for all of them, and
+goes with either. All read ``emulated_images``, which a project overrides to say which command
+stands for which image.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import pytest
 from cloudreg_emulator.aws import aws
 from cloudreg_emulator.aws.emulator import Emulator
 from cloudreg_emulator.aws.server import AwsServer
+from cloudreg_emulator.google.emulator import Google
+from cloudreg_emulator.google.environment import applied, environment
 
 
 @pytest.fixture
@@ -50,3 +53,15 @@ def aws_server(
     """AWS for all processes that this test starts, and for itself; gone after the test."""
     with AwsServer(images=emulated_images, scale=emulated_scale) as server:
         yield server
+
+
+@pytest.fixture
+def google_server(
+    emulated_images: Mapping[str, Sequence[str]], emulated_scale: float
+) -> Iterator[Google]:
+    """Google Cloud for all processes that this test starts, and for itself; gone after it."""
+    with (
+        Google(images=emulated_images, scale=emulated_scale) as google,
+        applied(environment(google)),
+    ):
+        yield google

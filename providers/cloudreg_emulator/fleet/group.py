@@ -159,7 +159,7 @@ class Group:
         model.remove(self._around.folder)
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> Answer:
-        """Return what an instance answers to ``POST /invocations``.
+        """Return what an instance answers to a prediction.
 
         Args:
             body: Of the request.
@@ -173,7 +173,7 @@ class Group:
         """
         instance, line = self._choose()
         try:
-            return line.post("/invocations", body, headers, timeout_s=timeout_s)
+            return line.post(self.launch.contract.predict, body, headers, timeout_s=timeout_s)
         finally:
             instance.leave()
 
@@ -187,7 +187,9 @@ class Group:
         """
         instance, line = self._choose()
         try:
-            status, said, pieces = line.stream("/invocations", body, headers, timeout_s=timeout_s)
+            status, said, pieces = line.stream(
+                self.launch.contract.predict, body, headers, timeout_s=timeout_s
+            )
         except BaseException:
             instance.leave()
             raise
@@ -211,7 +213,8 @@ class Group:
             limit_s = self._around.real_s(
                 self.launch.download_timeout_s, least_s=self._around.patience_s
             )
-            model.fetch(self.launch, self._around.read, data, timeout_s=limit_s)
+            if self.launch.contract.is_mirrored:
+                model.fetch(self.launch, self._around.read, data, timeout_s=limit_s)
         except model.NoModelData as error:
             self._fail(str(error))
             return
@@ -228,6 +231,7 @@ class Group:
                 start_s=self._around.real_s(
                     self.launch.startup_timeout_s, least_s=self._around.patience_s
                 ),
+                live_s=self._live_s(),
                 ping_pause_s=self._around.ping_pause_s,
                 scale=self._around.scale,
                 faults=self._around.faults,
@@ -235,6 +239,12 @@ class Group:
                 changed=self._changed,
             )
             self._fill()
+
+    def _live_s(self) -> float | None:
+        live_s = self.launch.contract.live_s
+        if live_s is None:
+            return None
+        return self._around.real_s(live_s, least_s=self._around.patience_s)
 
     def _fill(self) -> None:
         """Make the instances as many as desired; the caller holds the lock."""

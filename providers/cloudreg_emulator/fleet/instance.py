@@ -1,4 +1,4 @@
-"""One instance: a model-server process, started and stopped as SageMaker does a container."""
+"""One instance: a model-server process, started and stopped as a cloud does a container."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,6 @@ from cloudreg_emulator.faults import Faults, Kind, When
 from cloudreg_emulator.fleet import model
 from cloudreg_emulator.fleet.launch import Launch
 from cloudreg_emulator.fleet.wire import Line
-
-PING_TIMEOUT_S = 2.0
-"""A health check that takes longer counts as missed."""
-
-MISSED_PINGS = 3
-"""In a row, before an instance that was healthy is replaced."""
 
 QUICK_CRASHES = 3
 """Starts in a row that end before the first good health check."""
@@ -62,10 +56,11 @@ class Plan:
 
     Attributes:
         launch: What was asked for.
-        argv: The image's command, without ``serve``.
+        argv: The image's command.
         data: The model data, mirrored for each instance.
         folder: Where instances have their own folders.
         start_s: Real seconds from the start to the first good health check.
+        live_s: Real seconds from the start until it must listen; None asks for no such thing.
         ping_pause_s: Real seconds between two health checks.
         scale: Real seconds of an emulated second.
         faults: Asked before each start.
@@ -78,6 +73,7 @@ class Plan:
     data: Path
     folder: Path
     start_s: float
+    live_s: float | None
     ping_pause_s: float
     scale: float
     faults: Faults
@@ -183,7 +179,7 @@ class Instance:
             process = self._start(port)
         except OSError as error:
             return f"it cannot be started: {error}"
-        self.pid, self.line = process.pid, Line(port)
+        self.pid, self.line = process.pid, Line(port, health=launch.contract.health)
         reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         reader.start()
         try:
@@ -196,11 +192,14 @@ class Instance:
             self.pid, self.line = None, None
 
     def _start(self, port: int) -> subprocess.Popen[bytes]:
+        contract = self._plan.launch.contract
         model_folder = self._folder / "model"
-        if not model_folder.exists():
+        if not contract.is_mirrored:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        elif not model_folder.exists():
             model.mirror(self._plan.data, model_folder)
         return subprocess.Popen(
-            [*self._plan.argv, "serve"],
+            [*(contract.command or self._plan.argv), *contract.arguments],
             # Its end tells those who ask for it that the emulator is gone.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -209,20 +208,26 @@ class Instance:
             env={
                 **{name: os.environ[name] for name in KEPT if name in os.environ},
                 **self._plan.launch.environment,
-                **_contract(self._folder, port),
+                **contract.environment(self._folder, port),
             },
             start_new_session=True,
         )
 
     def _watch(self, process: subprocess.Popen[bytes], line: Line, *, healthy: bool) -> str | None:
         """Return when the process ended, or has to; None where that was asked for."""
-        deadline = time.monotonic() + self._plan.start_s
+        began = time.monotonic()
+        deadline = began + self._plan.start_s
+        live_s = self._plan.live_s
         pause = 0.01
-        while not (healthy and line.ping(timeout_s=PING_TIMEOUT_S)):
+        while not (healthy and line.ping(timeout_s=self._plan.launch.contract.health_s)):
             if self._ending.wait(pause):
                 return None
             if process.poll() is not None:
                 return _obituary(process)
+            if live_s is not None and time.monotonic() - began > live_s:
+                if not line.listens():
+                    return f"nothing listens on its port after {live_s:g} s"
+                live_s = None
             if time.monotonic() > deadline:
                 self.failure = not_healthy(self._plan.launch.variant)
                 return f"it is not healthy after {self._plan.launch.startup_timeout_s:g} s"
@@ -238,16 +243,26 @@ class Instance:
 
     def _attend(self, process: subprocess.Popen[bytes], line: Line) -> str | None:
         """Watch a healthy process, and return why it is that no more."""
+        contract = self._plan.launch.contract
         missed = 0
-        while missed < MISSED_PINGS:
+        while missed < contract.misses or not contract.replaces:
             until = time.monotonic() + self._plan.ping_pause_s
             while time.monotonic() < until:
                 if self._ending.wait(min(0.1, self._plan.ping_pause_s)):
                     return None
                 if process.poll() is not None:
                     return _obituary(process)
-            missed = 0 if line.ping(timeout_s=PING_TIMEOUT_S) else missed + 1
-        return f"it missed {MISSED_PINGS} health checks"
+            missed = 0 if line.ping(timeout_s=contract.health_s) else missed + 1
+            if not contract.replaces:
+                self._lead(missed < contract.misses)
+        return f"it missed {missed} health checks"
+
+    def _lead(self, ready: bool) -> None:
+        """Give it requests, or no more of them for now."""
+        ready = ready and not self._ending.is_set()
+        if ready != self.ready:
+            self.ready = ready
+            self._plan.changed()
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """End the process and everything that it started."""
@@ -279,11 +294,6 @@ class Instance:
         with process.stdout:
             while line := process.stdout.readline(1_000_000):
                 self._plan.log(self.name, line.decode(errors="replace").rstrip())
-
-
-def _contract(folder: Path, port: int) -> Mapping[str, str]:
-    # A real container has /opt/ml and port 8080 for itself; here many share one machine.
-    return {"SAGEMAKER_BASE_DIR": str(folder), "SAGEMAKER_BIND_TO_PORT": str(port)}
 
 
 def _free_port() -> int:

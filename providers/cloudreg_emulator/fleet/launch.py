@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cloudreg_emulator.fleet.contract import SAGEMAKER, Contract
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
@@ -25,6 +27,9 @@ class Launch:
         download_timeout_s: Emulated seconds for the model data.
         account: Whose endpoint it is; logs go there.
         region: Where it is.
+        contract: How the cloud starts it, and what it asks of it.
+        job: Whether it is a batch job's and no endpoint's.
+        component: The inference component that brings it; empty where the variant does.
     """
 
     endpoint: str
@@ -40,6 +45,9 @@ class Launch:
     download_timeout_s: float
     account: str = "123456789012"
     region: str = "us-east-1"
+    contract: Contract = SAGEMAKER
+    job: bool = False
+    component: str = ""
 
     @property
     def uri(self) -> str:

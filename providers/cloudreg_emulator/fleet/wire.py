@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -19,16 +20,17 @@ HTTP_ERRORS = (OSError, http.client.HTTPException)
 class Line:
     """The connections to one port of this machine. Thread-safe."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, health: str = "/ping") -> None:
         """Open nothing yet."""
         self._port = port
+        self._health = health
         self._idle: deque[http.client.HTTPConnection] = deque()
 
     def ping(self, *, timeout_s: float) -> bool:
-        """Return whether ``GET /ping`` is answered with 200 in time."""
+        """Return whether the health check is answered with 200 in time."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=timeout_s)
         try:
-            connection.request("GET", "/ping")
+            connection.request("GET", self._health)
             answer = connection.getresponse()
             answer.read()
         except HTTP_ERRORS:
@@ -37,6 +39,14 @@ class Line:
             return answer.status == 200
         finally:
             connection.close()
+
+    def listens(self) -> bool:
+        """Return whether connections are accepted."""
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=1.0):
+                return True
+        except OSError:
+            return False
 
     def post(
         self, path: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float

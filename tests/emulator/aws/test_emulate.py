@@ -125,10 +125,12 @@ def test_foreground(started: Any, capfd: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(process.stdout.readline())
 
     assert facts["pid"] == process.pid
-    assert facts["url"] == facts["environment"]["AWS_ENDPOINT_URL"]
+    aws, google = facts["clouds"]
+    assert aws["url"] == facts["environment"]["AWS_ENDPOINT_URL"]
+    assert google["url"] == facts["environment"]["STORAGE_EMULATOR_HOST"]
     client = boto3.client(
         "s3",
-        endpoint_url=facts["url"],
+        endpoint_url=aws["url"],
         region_name="us-east-1",
         aws_access_key_id="a",
         aws_secret_access_key="b",
@@ -136,7 +138,7 @@ def test_foreground(started: Any, capfd: pytest.CaptureFixture[str]) -> None:
     client.create_bucket(Bucket="bucket")
     client.close()
 
-    port = facts["url"].rsplit(":", 1)[1]
+    port = aws["url"].rsplit(":", 1)[1]
     assert emulator(["--port", port]) == 1
     refused = capfd.readouterr().err
     assert refused.startswith(f"error: cannot listen on 127.0.0.1 port {port}: ")

@@ -215,6 +215,13 @@ CASES = [
         source=GUARDRAILS,
     ),
     Case(
+        id="instances to serverless",
+        call="update_endpoint",
+        request=update("serverless"),
+        words="Updating an instance-based endpoint to a serverless one is not supported.",
+        source="https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html",
+    ),
+    Case(
         id="rolling with a shadow",
         call="update_endpoint",
         policy=("ROLLING",),

@@ -71,6 +71,18 @@ CASES = [
         words="MaxPayloadInMB 101 must be at most 100",
         source=MODEL,
     ),
+    Case(
+        id="payloads beyond 100 MB together",
+        request=job(MaxConcurrentTransforms=17),
+        words="MaxConcurrentTransforms 17 times MaxPayloadInMB must be at most 100",
+        source=MODEL,
+    ),
+    Case(
+        id="more than 100 instances",
+        request=job(TransformResources={"InstanceType": "ml.m5.xlarge", "InstanceCount": 101}),
+        words="InstanceCount must be at most 100",
+        source=MODEL,
+    ),
     *(
         Case(id=f"job with {words}", request=request, words=words, source=OURS)
         for words, request in (

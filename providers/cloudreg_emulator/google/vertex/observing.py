@@ -1,0 +1,320 @@
+"""Cloud Logging and Cloud Monitoring, as far as somebody looks after endpoints.
+
+Of Logging there is ``entries:list``, of Monitoring ``timeSeries.list``, with the filters,
+orders and aligners that such a look needs; whatever else they have is refused by name.
+
+Sources: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list,
+https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/list and
+https://cloud.google.com/monitoring/api/metrics_gcp (``aiplatform.googleapis.com``).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cloudreg_emulator.google.http import Request, Response
+from cloudreg_emulator.google.vertex.deployments import Deployment, Deployments
+from cloudreg_emulator.google.vertex.refusals import Refused
+from cloudreg_emulator.google.vertex.traffic import Asked
+from cloudreg_emulator.google.world import World
+
+__all__ = ["Observing"]
+
+KEPT = 100_000
+_ONLINE = "aiplatform.googleapis.com/prediction/online"
+_LOG = "aiplatform.googleapis.com%2Fprediction_container"
+_RESOURCE = "aiplatform.googleapis.com/Endpoint"
+_SERIES = re.compile(r"/v3/projects/([^/]+)/timeSeries")
+_TERM = re.compile(r'([\w.]+)\s*(>=|<=|=|>|<)\s*"((?:[^"\\]|\\.)*)"')
+_PERCENTILES = {f"ALIGN_PERCENTILE_{n:02}": n / 100 for n in (5, 50, 95, 99)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    at: float
+    endpoint: str
+    deployed: str
+    replica: str
+    line: str
+
+
+class Observing:
+    """What replicas wrote, and what endpoints answered."""
+
+    def __init__(self, world: World) -> None:
+        """Begin without a line."""
+        self._world = world
+        self._lock = threading.Lock()
+        self._entries: deque[_Entry] = deque(maxlen=KEPT)
+        self.deployments: Deployments | None = None
+
+    def log(self, endpoint: str, deployed: str, replica: str, line: str) -> None:
+        """Keep a line of a replica."""
+        entry = _Entry(
+            at=self._world.clock(), endpoint=endpoint, deployed=deployed, replica=replica, line=line
+        )
+        with self._lock:
+            self._entries.append(entry)
+
+    def is_for(self, path: str) -> bool:
+        """Return whether a path belongs to one of the two services."""
+        return path == "/v2/entries:list" or _SERIES.fullmatch(path) is not None
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request."""
+        try:
+            return _json(self._answer(request))
+        except Refused as error:
+            if not error.http:
+                return Response(status=0)
+            return _json(error.as_json(), status=error.http)
+
+    def _answer(self, request: Request) -> dict[str, Any]:
+        series = _SERIES.fullmatch(request.path)
+        service = "monitoring" if series else "logging"
+        operation = "ListTimeSeries" if series else "ListLogEntries"
+
+        def spoiled(fault: Any) -> dict[str, Any]:
+            code = "RESOURCE_EXHAUSTED" if fault.kind == "throttle" else "UNAVAILABLE"
+            http = None if fault.kind == "throttle" else fault.status
+            raise Refused(code, f"{operation} is out of order.", http=http)
+
+        return self._world.faults.guarded(
+            service,
+            operation,
+            lambda: self._series(request) if series else self._lines(request),
+            spoiled=spoiled,
+        )
+
+    def _lines(self, request: Request) -> dict[str, Any]:
+        if request.method != "POST":
+            raise Refused("INVALID_ARGUMENT", f"{request.method} is no method of entries:list.")
+        asked = json.loads(request.read() or b"{}")
+        known = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
+        _only(asked, known)
+        terms = _terms(asked.get("filter", ""))
+        entries = [one for one in list(self._entries) if _matches(terms, _logged(one))]
+        order = asked.get("orderBy", "timestamp asc")
+        if order not in ("timestamp asc", "timestamp desc", "timestamp"):
+            raise Refused("INVALID_ARGUMENT", f"orderBy: {order!r} is not supported.")
+        if order.endswith("desc"):
+            entries.reverse()
+        start = int(asked.get("pageToken") or 0)
+        size = min(int(asked.get("pageSize") or 50), 1000)
+        page = entries[start : start + size]
+        answer: dict[str, Any] = {"entries": [self._entry(one) for one in page]}
+        if start + size < len(entries):
+            answer["nextPageToken"] = str(start + size)
+        return answer
+
+    def _entry(self, one: _Entry) -> dict[str, Any]:
+        place = self._world.place
+        return {
+            "logName": f"projects/{place.project}/logs/{_LOG}",
+            "resource": {
+                "type": _RESOURCE,
+                "labels": {
+                    "endpoint_id": one.endpoint,
+                    "location": place.regions[0],
+                    "resource_container": f"projects/{place.number}",
+                },
+            },
+            "labels": {"deployed_model_id": one.deployed, "replica_id": one.replica},
+            "timestamp": _iso(one.at),
+            "jsonPayload": {"message": one.line},
+        }
+
+    def _series(self, request: Request) -> dict[str, Any]:
+        if request.method != "GET":
+            raise Refused("INVALID_ARGUMENT", "only timeSeries.list is emulated")
+        _only(
+            request.query,
+            {
+                "filter",
+                "interval.startTime",
+                "interval.endTime",
+                "aggregation.alignmentPeriod",
+                "aggregation.perSeriesAligner",
+                "pageSize",
+                "pageToken",
+            },
+        )
+        terms = _terms(request.arg("filter") or "")
+        metric = next((value for name, _, value in terms if name == "metric.type"), None)
+        if metric is None:
+            raise Refused("INVALID_ARGUMENT", "filter: one metric.type is needed.")
+        begin = _seconds(request.arg("interval.startTime") or "")
+        end = _seconds(request.arg("interval.endTime") or "")
+        aligner = request.arg("aggregation.perSeriesAligner") or "ALIGN_NONE"
+        found = []
+        for marks, kind, value in self._values(metric, begin, end, aligner, terms):
+            found.append(
+                {
+                    "metric": {"type": metric, "labels": marks["metric"]},
+                    "resource": {"type": _RESOURCE, "labels": marks["resource"]},
+                    "metricKind": "DELTA",
+                    "valueType": "INT64" if kind == "int64Value" else "DOUBLE",
+                    "points": [
+                        {
+                            "interval": {"startTime": _iso(begin), "endTime": _iso(end)},
+                            "value": {kind: str(value) if kind == "int64Value" else value},
+                        }
+                    ],
+                }
+            )
+        return {"timeSeries": found} if found else {}
+
+    def _values(
+        self,
+        metric: str,
+        begin: float,
+        end: float,
+        aligner: str,
+        terms: list[tuple[str, str, str]],
+    ) -> Iterator[tuple[dict[str, dict[str, str]], str, Any]]:
+        assert self.deployments is not None
+        measure = _MEASURES.get(metric)
+        if measure is None:
+            raise Refused("NOT_FOUND", f"Cannot find metric(s) that match type = {metric!r}.")
+        for endpoint, deployment in self.deployments.items():
+            resource = {
+                "endpoint_id": endpoint.rpartition("/")[2],
+                "location": self._world.place.regions[0],
+                "resource_container": f"projects/{self._world.place.number}",
+            }
+            asked = deployment.traffic.between(begin, end)
+            for labels, kind, value in measure(deployment, asked, aligner):
+                marks = {"deployed_model_id": deployment.deployed.id, **labels}
+                shown = {
+                    "metric.type": metric,
+                    "resource.type": _RESOURCE,
+                    **{f"resource.labels.{k}": v for k, v in resource.items()},
+                    **{f"metric.labels.{k}": v for k, v in marks.items()},
+                }
+                if _matches(terms, shown):
+                    yield {"metric": marks, "resource": resource}, kind, value
+
+
+Measured = Iterator[tuple[Mapping[str, str], str, Any]]
+
+
+def _responses(deployment: Deployment, asked: list[Asked], aligner: str) -> Measured:
+    del deployment
+    _needs(aligner, {"ALIGN_NONE", "ALIGN_DELTA", "ALIGN_SUM"})
+    for code in sorted({one.code for one in asked}):
+        count = sum(one.code == code for one in asked)
+        yield {"response_code": str(code)}, "int64Value", count
+
+
+def _predictions(deployment: Deployment, asked: list[Asked], aligner: str) -> Measured:
+    del deployment
+    _needs(aligner, {"ALIGN_NONE", "ALIGN_DELTA", "ALIGN_SUM"})
+    if asked:
+        yield {}, "int64Value", sum(one.code < 400 for one in asked)
+
+
+def _errors(deployment: Deployment, asked: list[Asked], aligner: str) -> Measured:
+    del deployment
+    _needs(aligner, {"ALIGN_NONE", "ALIGN_DELTA", "ALIGN_SUM"})
+    if asked:
+        yield {}, "int64Value", sum(one.code >= 400 for one in asked)
+
+
+def _latencies(deployment: Deployment, asked: list[Asked], aligner: str) -> Measured:
+    del deployment
+    _needs(aligner, set(_PERCENTILES))
+    if asked:
+        values = sorted(1000.0 * one.latency_s for one in asked)
+        at = min(len(values) - 1, math.ceil(_PERCENTILES[aligner] * len(values)) - 1)
+        yield {"latency_type": "total"}, "doubleValue", values[max(0, at)]
+
+
+def _replicas(deployment: Deployment, asked: list[Asked], aligner: str) -> Measured:
+    del asked
+    _needs(aligner, {"ALIGN_NONE", "ALIGN_MEAN", "ALIGN_MAX"})
+    yield {}, "int64Value", deployment.ready
+
+
+_MEASURES: Mapping[str, Callable[[Deployment, list[Asked], str], Measured]] = {
+    f"{_ONLINE}/response_count": _responses,
+    f"{_ONLINE}/prediction_count": _predictions,
+    f"{_ONLINE}/error_count": _errors,
+    f"{_ONLINE}/prediction_latencies": _latencies,
+    f"{_ONLINE}/replicas": _replicas,
+}
+
+
+def _needs(aligner: str, known: set[str]) -> None:
+    if aligner not in known:
+        raise Refused("INVALID_ARGUMENT", f"{aligner} cannot be applied to metrics of this kind.")
+
+
+def _logged(one: _Entry) -> dict[str, Any]:
+    return {
+        "resource.type": _RESOURCE,
+        "resource.labels.endpoint_id": one.endpoint,
+        "labels.deployed_model_id": one.deployed,
+        "timestamp": one.at,
+    }
+
+
+def _terms(text: str) -> list[tuple[str, str, str]]:
+    """Return the comparisons of a filter, which are joined by AND."""
+    terms = []
+    for part in re.split(r"\s+AND\s+", text.strip()) if text.strip() else []:
+        found = _TERM.fullmatch(part.strip())
+        if found is None:
+            raise Refused("INVALID_ARGUMENT", f"filter: {part!r} is not supported.")
+        terms.append((found[1], found[2], re.sub(r"\\(.)", r"\1", found[3])))
+    return terms
+
+
+def _matches(terms: list[tuple[str, str, str]], one: Mapping[str, Any]) -> bool:
+    for name, sign, value in terms:
+        if name == "timestamp":
+            at = one["timestamp"]
+            wanted = _seconds(value)
+            holds = {">=": at >= wanted, "<=": at <= wanted, ">": at > wanted, "<": at < wanted}
+            if not holds.get(sign, at == wanted):
+                return False
+        elif name == "resource.labels.location":
+            continue  # one region has all of them
+        elif sign != "=" or name not in one:
+            raise Refused("INVALID_ARGUMENT", f"filter: {name} {sign} is not supported.")
+        elif str(one[name]) != value:
+            return False
+    return True
+
+
+def _only(asked: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(asked) - known)
+    if unknown:
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f'Invalid JSON payload received. Unknown name "{unknown[0]}": Cannot find field.',
+        )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise Refused("INVALID_ARGUMENT", f"{text!r} is no time in RFC 3339.") from error
+
+
+def _iso(seconds: float) -> str:
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _json(document: Any, *, status: int = 200) -> Response:
+    headers = {"Content-Type": "application/json; charset=UTF-8"}
+    return Response(status=status, headers=headers, body=json.dumps(document).encode())
