@@ -3,6 +3,7 @@
 $ python examples/quickstart/run.py                      # what `make demo` runs
 $ python examples/quickstart/run.py --keep               # leaves the endpoints running
 $ python examples/quickstart/run.py --target sagemaker   # the same on an emulated AWS
+$ python examples/quickstart/run.py --target vertex      # and on an emulated Google Cloud
 
 Everything after the training is what one would type: each command is shown before it runs.
 """
@@ -41,6 +42,26 @@ image = "{IMAGE}"
 """
 """What stands in ``cloudreg.toml`` in place of the local target."""
 
+REGION = "us-central1"
+VERTEX_IMAGE = f"{REGION}-docker.pkg.dev/emulated-project/serve/cloudreg-serving:1"
+
+VERTEX = f"""home = "gcp"
+
+[targets.gcp]
+provider = "vertex"
+project = "emulated-project"
+location = "{REGION}"
+bucket = "quickstart-models"
+image = "{VERTEX_IMAGE}"
+
+"""
+
+CLOUDS = {"sagemaker": ("aws", IMAGE), "vertex": ("google", VERTEX_IMAGE)}
+"""Target to the cloud that is emulated for it, and the image that stands for the model server."""
+
+INSIDE = "QUICKSTART_INSIDE"
+"""Set where the emulated cloud is there already."""
+
 Ask = Callable[[bytes], tuple[bytes, str]]
 
 TOLERANCE = 1e-5
@@ -56,13 +77,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / ".demo")
     parser.add_argument("--keep", action="store_true", help="leave the endpoints running")
-    parser.add_argument("--target", choices=["local", "sagemaker"], default="local")
+    parser.add_argument("--target", choices=["local", *CLOUDS], default="local")
     options = parser.parse_args()
-    if options.target == "sagemaker" and "AWS_ENDPOINT_URL" not in os.environ:
-        # Once more, inside an emulated AWS in which a second takes a twentieth of one.
-        server = f"{IMAGE}={sys.executable} -P -m cloudreg.serving"
-        inside = ["emulate", "--scale", "0.05", "--image", server, "--", sys.executable, *sys.argv]
-        return subprocess.call([*CLOUDREG, *inside])
+    if options.target in CLOUDS and INSIDE not in os.environ:
+        # Once more, inside an emulated cloud in which a second takes a twentieth of one.
+        cloud, image = CLOUDS[options.target]
+        server = f"{image}={sys.executable} -P -m cloudreg.serving --exit-with-parent"
+        inside = ["emulate", "--cloud", cloud, "--scale", "0.05", "--image", server]
+        words = [*CLOUDREG, *inside, "--", sys.executable, *sys.argv]
+        return subprocess.call(words, env={**os.environ, INSIDE: options.target})
     demo = Demo(options.folder.resolve(), target=options.target)
     began = time.monotonic()
     demo.prepare()
@@ -97,6 +120,8 @@ class Demo:
             shutil.copy(HERE / name, self.folder)
         if self.target == "sagemaker":
             self.move_to_sagemaker()
+        elif self.target == "vertex":
+            self.move_to_vertex()
         (self.folder / ".gitignore").write_text(".cloudreg/\nbuild/\ndata/\n__pycache__/\n")
         me = ("-c", "user.name=quickstart", "-c", "user.email=quickstart@example.com")
         for command in (("init", "-q"), ("add", "."), (*me, "commit", "-qm", "Digits")):
@@ -112,6 +137,19 @@ class Demo:
         text = path.read_text()
         local = text[text.index("home =") : text.index("# Stages")]
         path.write_text(text.replace(local, SAGEMAKER).replace('gpu = "L4"', 'gpu = "A10G"'))
+
+    def move_to_vertex(self) -> None:
+        """Let the same project live on Vertex AI: another target, other GPUs, and a bucket."""
+        from google.cloud import storage
+
+        storage.Client(project="emulated-project").create_bucket(
+            "quickstart-models", location=REGION
+        )
+        path = self.folder / "cloudreg.toml"
+        text = path.read_text()
+        local = text[text.index("home =") : text.index("# Stages")]
+        text = text.replace(local, VERTEX).replace("concurrency = 8", "gpu_utilization = 60")
+        path.write_text(text.replace('stage = "staging"\n', 'stage = "staging"\ngpu = "T4"\n'))
 
     def first_version(self) -> None:
         """Train, register, promote to production, deploy, predict."""
@@ -225,6 +263,8 @@ class Demo:
                 return answer["Body"].read(), answer["InvokedProductionVariant"]
 
             return invoke
+        if self.target == "vertex":
+            return asking_vertex(endpoint)
         url = self.url(endpoint)
 
         def post(body: bytes) -> tuple[bytes, str]:
@@ -268,6 +308,28 @@ class Demo:
     def title(text: str) -> None:
         """Print a heading."""
         print(f"\n== {text}", flush=True)
+
+
+def asking_vertex(endpoint: str) -> Ask:
+    """Return how the SDK asks an endpoint of the emulated Vertex AI."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.aiplatform_v1 import PredictionServiceClient
+    from google.protobuf import json_format, struct_pb2
+
+    client = PredictionServiceClient(
+        credentials=AnonymousCredentials(),
+        transport="rest",
+        client_options={"api_endpoint": os.environ["VERTEX_EMULATOR_HOST"]},
+    )
+    name = client.endpoint_path("emulated-project", REGION, endpoint)
+
+    def predict(body: bytes) -> tuple[bytes, str]:
+        instances = json_format.ParseDict(json.loads(body)["instances"], struct_pb2.ListValue())
+        answer = client.predict(endpoint=name, instances=list(instances.values))
+        said = json_format.MessageToDict(type(answer).pb(answer))
+        return json.dumps(said).encode(), f"version {answer.model_version_id}"
+
+    return predict
 
 
 class Load:

@@ -33,15 +33,22 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         scale_to_zero=preview,
         autoscaling=True,
         scaling_metrics=frozenset(METRICS),
+        cooldowns=False,
         streaming=True,
         traffic_split=MAX_DEPLOYED,
         max_replicas=MAX_REPLICAS,
         max_request_bytes=DEDICATED_BYTES if dedicated else SHARED_BYTES,
+        variant_requests=False,
         variant_metrics=True,
         reasons={
             "max_replicas": "more machines than a project's quota ever starts with",
             "accelerators": "Google has no machine with it",
+            "variant_requests": UNADDRESSED,
             "scaling_metrics": "Vertex AI does not count requests in flight",
+            "pools": "a deployed model has machines of its own here",
+            "cooldowns": "Vertex AI chooses them itself",
+            "batch": "its jobs are not mapped yet",
+            "kinds": "Vertex AI has online endpoints alone",
             "step_scaling": "Vertex AI's autoscaling has a target and no steps",
             "gpu_fallback": "a deployed model has one machine type",
             **({} if preview else {"scale_to_zero": _PREVIEW}),
@@ -52,5 +59,7 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         nearest=NEAREST,
     )
 
+
+UNADDRESSED = "Vertex AI routes by weights alone, and asks no single variant"
 
 _PREVIEW = "only v1beta1 of the API scales to zero: preview = true in the target's section"

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from cloudreg_vertex.settings import VertexSettings
 
 LAST_LINES = 20
+FASTER = frozenset({5, 6, 10})
+"""NOT_FOUND, ALREADY_EXISTS and ABORTED: somebody else did it, or undid it, meanwhile."""
+
 STALE_LOOKS = 10
 """Looks after a creation or a deletion that may still show what was before it."""
 
@@ -56,6 +59,7 @@ class Change:
         self._under_way: str | None = None
         self._doing = ""
         self._made_it = False
+        self._verdict: tuple[str, tuple[str, ...]] | None = None
         self._done: OperationStatus | None = None
         self._looks = 0
 
@@ -79,7 +83,9 @@ class Change:
             if not operation.done:
                 return _running(self._doing)
             self._under_way = None
-            if operation.error.code:
+            if self._verdict is not None:
+                return self._end(OperationState.FAILED, *self._verdict)
+            if operation.error.code and operation.error.code not in FASTER:
                 return self._fail(operation.error.message)
         return self._step(hosting.look(self._spec.name))
 
@@ -99,7 +105,7 @@ class Change:
             if hosting.pending(name):
                 return _running("waiting: another change is under way")
             return self._deploy(seen) or self._scale(seen) or self._route(seen) or self._clear(seen)
-        except (AlreadyExists, Conflict):
+        except (AlreadyExists, Conflict, NotFound):
             # Somebody else was faster: the next look shows what they did.
             return _running("waiting: another change was first")
 
@@ -187,15 +193,18 @@ class Change:
         lines: list[str] = []
         with suppress(CloudregError):  # the reason matters more than the last words
             lines = self._bench.logs.tail(self._spec.name, lines=LAST_LINES)
+        verdict = (reason or "no reason given", tuple(lines))
         if self._made_it:
             # An endpoint to which nothing could be deployed is of use to nobody.
             with suppress(CloudregError):
                 seen = self._bench.hosting.look(self._spec.name)
                 if seen is not None and not seen.deployed_models:
-                    self._bench.hosting.remove(self._spec.name)
+                    self._verdict = verdict
+                    removal = self._bench.hosting.remove(self._spec.name)
                     for asked in self._bench.records.of(self._spec.name):
                         self._bench.records.forget(asked)
-        return self._end(OperationState.FAILED, reason or "no reason given", logs=tuple(lines))
+                    return self._watch(removal, "removing what came to nothing")
+        return self._end(OperationState.FAILED, *verdict)
 
     def _watch(self, operation: str, doing: str) -> OperationStatus:
         self._under_way, self._doing, self._looks = operation, doing, 1
@@ -206,7 +215,7 @@ class Change:
         records.write(self._spec, outgoing.config_of(self._spec), records.of(self._spec.name))
 
     def _end(
-        self, state: OperationState, message: str, *, logs: tuple[str, ...] = ()
+        self, state: OperationState, message: str, logs: tuple[str, ...] = ()
     ) -> OperationStatus:
         self._done = OperationStatus(
             state=state,

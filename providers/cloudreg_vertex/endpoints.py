@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.errors import AlreadyExists, Conflict, InvalidRequest, NotFound
+from cloudreg.errors import (
+    AlreadyExists,
+    CloudregError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Unsupported,
+)
 from cloudreg.names import check_endpoint
 from cloudreg.objects.layout import lay_out
 from cloudreg.objects.records import Asked, Records, latest
-from cloudreg.provider import ObjectStore, Operation
+from cloudreg.provider import LINES, ObjectStore, Operation
 from cloudreg.types import Endpoint, EndpointSpec, ModelVersion, VariantMetrics
 from cloudreg_vertex import labels, wire
 from cloudreg_vertex import requests as outgoing
@@ -136,7 +143,7 @@ class VertexEndpoints:
         *,
         content_type: str,
         timeout_s: float,
-        accept: str,
+        accept: str = LINES,
         variant: str | None = None,
     ) -> Generator[bytes, None, None]:
         return self._predictions.stream(
@@ -148,6 +155,12 @@ class VertexEndpoints:
             variant=variant,
             last_words=self._last_words,
         )
+
+    def submit(self, name: str, body: bytes, *, content_type: str, timeout_s: float) -> str:
+        raise self._not_queued(name)
+
+    def result(self, name: str, request_id: str) -> bytes | None:
+        raise self._not_queued(name)
 
     def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
@@ -239,6 +252,14 @@ class VertexEndpoints:
 
     def _last_words(self, name: str) -> list[str]:
         return self._logs.tail(name, lines=20)
+
+    def _not_queued(self, name: str) -> CloudregError:
+        self._needed(name)
+        return Unsupported(
+            f"endpoint {name}: Vertex AI has no asynchronous endpoints",
+            target=self._target,
+            hint="cloudreg batch scores a data set",
+        )
 
     def _needed(self, name: str) -> Any:
         seen = self._hosting.look(check_endpoint(name))

@@ -61,7 +61,7 @@ class EndpointLogs:
             "pageSize": min(lines, MAX_LINES),
         }
         what = f"logs of endpoint {endpoint}"
-        host = (self._settings.endpoint_url or HOST).rstrip("/")
+        host = self._settings.address or HOST
         with translated(what, target=self._target):
             answer = self._services.session().post(
                 f"{host}/v2/entries:list", json=body, timeout=TIMEOUT_S

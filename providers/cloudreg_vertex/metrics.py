@@ -109,7 +109,7 @@ class EndpointMetrics:
             "aggregation.perSeriesAligner": aligner,
         }
         what = f"metrics of endpoint {endpoint}"
-        host = (self._settings.endpoint_url or HOST).rstrip("/")
+        host = self._settings.address or HOST
         url = f"{host}/v3/projects/{self._settings.project}/timeSeries"
         with translated(what, target=self._target):
             answer = self._services.session().get(url, params=query, timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Requests to deployed models, over the SDK's prediction client.
+"""Requests to deployed models.
 
 A document with ``instances`` goes by ``predict``, everything else by ``rawPredict``, which hands
 the body on as it is. A dedicated endpoint has an address of its own.
@@ -24,6 +24,8 @@ from cloudreg.errors import (
     Unavailable,
     Unsupported,
 )
+from cloudreg_vertex import wire
+from cloudreg_vertex.abilities import UNADDRESSED
 from cloudreg_vertex.refusals import status_of, translated
 
 if TYPE_CHECKING:
@@ -70,18 +72,14 @@ class Predictions:
         self._check(name, body, variant)
         document = _document(body, content_type)
         with self._refused(name, last_words):
-            client = self._client(name)
-            if document is not None:
-                return self._predict(client, name, document, timeout_s)
-            answer = client.raw_predict(
-                request={
-                    "endpoint": self._hosting.path(name),
-                    "http_body": {"data": body, "content_type": content_type},
-                },
-                timeout=timeout_s,
-                retry=None,
-            )
-            return bytes(answer.data)
+            if self._settings.transport == "grpc":
+                return self._call(name, body, document, content_type, timeout_s)
+            verb = "predict" if document is not None else "rawPredict"
+            with self._post(name, verb, body, content_type, timeout_s) as answer:
+                said = bytes(answer.content)
+        if document is None:
+            return said
+        return json.dumps({"predictions": json.loads(said).get("predictions", [])}).encode()
 
     def stream(
         self,
@@ -97,51 +95,106 @@ class Predictions:
         """Yield the answer as it is written; see `EndpointBackend.stream`."""
         self._check(name, body, variant)
         with self._refused(name, last_words):
-            answers = self._client(name).stream_raw_predict(
-                request={
-                    "endpoint": self._hosting.path(name),
-                    "http_body": {"data": body, "content_type": content_type},
-                },
-                timeout=timeout_s,
-                retry=None,
-                metadata=[("accept", accept)],
-            )
-            try:
-                for piece in answers:
-                    if piece.data:
-                        yield bytes(piece.data)
-            finally:
-                with suppress(Exception):  # it is over in any case
-                    answers.cancel()
+            if self._settings.transport == "grpc":
+                yield from self._call_stream(name, body, content_type, timeout_s, accept)
+                return
+            with self._post(
+                name, "streamRawPredict", body, content_type, timeout_s, accept=accept
+            ) as answer:
+                yield from _pieces(answer, name, self._target)
 
     def url(self, name: str, seen: Any) -> str:
         """Return where requests to an endpoint go."""
-        host = self._settings.endpoint_url or f"https://{self._host_of(seen)}"
+        host = self._settings.address or f"https://{self._host_of(seen)}"
         return f"{host.rstrip('/')}/v1/{self._hosting.path(name)}:rawPredict"
 
-    def _predict(
-        self, client: Any, name: str, document: Mapping[str, Any], timeout_s: float
+    def _post(
+        self,
+        name: str,
+        verb: str,
+        body: bytes,
+        content_type: str,
+        timeout_s: float,
+        *,
+        accept: str | None = None,
+    ) -> Any:
+        """Return the answer to a request that is sent as it is.
+
+        The generated REST client would wrap a raw body into JSON, which Vertex AI would hand on;
+        and this imports nothing of it, so that the first prediction does not wait for that.
+        """
+        headers = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
+        host = self._host(name) or f"{self._settings.location}-aiplatform.googleapis.com"
+        base = self._settings.address or f"https://{host}"
+        answer = self._services.session().post(
+            f"{base}/v1/{self._hosting.path(name)}:{verb}",
+            data=body,
+            headers=headers,
+            timeout=timeout_s,
+            stream=verb == "streamRawPredict",
+        )
+        if answer.status_code >= 400:
+            from google.api_core.exceptions import from_http_response
+
+            with answer:
+                raise from_http_response(answer)
+        return answer
+
+    def _call(
+        self,
+        name: str,
+        body: bytes,
+        document: Mapping[str, Any] | None,
+        content_type: str,
+        timeout_s: float,
     ) -> bytes:
+        client = self._services.client_at("predictions", self._host(name))
+        path = self._hosting.path(name)
+        if document is None:
+            request = {"endpoint": path, "http_body": _http_body(body, content_type)}
+            answer = client.raw_predict(request=request, timeout=timeout_s, retry=None)
+            return bytes(answer.data)
         from google.cloud.aiplatform_v1 import PredictResponse
-        from google.protobuf import json_format, struct_pb2
+        from google.protobuf import json_format
 
-        def value(plain: Any) -> Any:
-            return json_format.ParseDict(plain, struct_pb2.Value())
-
-        request: dict[str, Any] = {
-            "endpoint": self._hosting.path(name),
-            "instances": [value(one) for one in document["instances"]],
+        predict: dict[str, Any] = {
+            "endpoint": path,
+            "instances": [_value(one) for one in document["instances"]],
         }
         if document.get("parameters") is not None:
-            request["parameters"] = value(document["parameters"])
-        answer = client.predict(request=request, timeout=timeout_s, retry=None)
+            predict["parameters"] = _value(document["parameters"])
+        answer = client.predict(request=predict, timeout=timeout_s, retry=None)
         predictions = json_format.MessageToDict(PredictResponse.pb(answer)).get("predictions", [])
         return json.dumps({"predictions": predictions}).encode()
 
+    def _call_stream(
+        self, name: str, body: bytes, content_type: str, timeout_s: float, accept: str
+    ) -> Generator[bytes, None, None]:
+        client = self._services.client_at("predictions", self._host(name))
+        answers = client.stream_raw_predict(
+            request={
+                "endpoint": self._hosting.path(name),
+                "http_body": _http_body(body, content_type),
+            },
+            timeout=timeout_s,
+            retry=None,
+            metadata=[("accept", accept)],
+        )
+        try:
+            for piece in answers:
+                if piece.data:
+                    yield bytes(piece.data)
+        finally:
+            answers.cancel()
+
     def _check(self, name: str, body: bytes, variant: str | None) -> None:
         if variant is not None:
+            seen = self._hosting.look(name)
+            if seen is None or variant not in wire.holders(seen):
+                what = "" if seen is None else f" has no variant {variant!r}"
+                raise NotFound(f"endpoint {name}{what or ' is not here'}", target=self._target)
             raise Unsupported(
-                f"endpoint {name}: Vertex AI routes by weights alone, and asks no single variant",
+                f"endpoint {name}: {UNADDRESSED}",
                 target=self._target,
                 hint="leave the variant out",
             )
@@ -155,12 +208,9 @@ class Predictions:
                 else "dedicated = true in the target's section takes 10 MB",
             )
 
-    def _client(self, name: str) -> Any:
-        return self._services.client_at("predictions", self._host(name))
-
     def _host(self, name: str) -> str | None:
         """Return the address of a dedicated endpoint; None for the location's own."""
-        if self._settings.endpoint_url is not None:
+        if self._settings.is_emulated:
             return None
         with self._lock:
             if name in self._hosts:
@@ -209,6 +259,27 @@ class Predictions:
         )
 
 
+def _pieces(answer: Any, name: str, target: str) -> Generator[bytes, None, None]:
+    """Yield an answer's bytes as they come.
+
+    Raises:
+        OperationFailed: It broke off.
+        OperationTimeout: The next piece did not come in time.
+    """
+    from urllib3 import exceptions
+
+    try:
+        for piece in answer.raw.stream(decode_content=True):
+            if piece:
+                yield bytes(piece)
+    except (exceptions.ReadTimeoutError, TimeoutError) as error:
+        raise OperationTimeout(f"endpoint {name}: the next piece is late", target=target) from error
+    except (exceptions.HTTPError, OSError) as error:
+        raise OperationFailed(
+            f"endpoint {name}: the answer broke off: {error}", target=target
+        ) from error
+
+
 class _Refused:
     """Turns what the prediction client raises into our own errors."""
 
@@ -229,6 +300,18 @@ class _Refused:
             raise self._predictions.refusal(self._name, error, self._last_words) from error
         with translated(f"endpoint {self._name}", target=self._predictions._target):
             raise error
+
+
+def _value(plain: Any) -> Any:
+    from google.protobuf import json_format, struct_pb2
+
+    return json_format.ParseDict(plain, struct_pb2.Value())
+
+
+def _http_body(body: bytes, content_type: str) -> Any:
+    from google.api import httpbody_pb2
+
+    return httpbody_pb2.HttpBody(data=body, content_type=content_type)
 
 
 def _document(body: bytes, content_type: str) -> Mapping[str, Any] | None:

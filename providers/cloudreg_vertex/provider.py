@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import ProviderContext
+from cloudreg.provider import NoBatch, ProviderContext
 from cloudreg_vertex.abilities import capabilities
 from cloudreg_vertex.endpoints import VertexEndpoints
 from cloudreg_vertex.registry import VertexRegistry
@@ -33,6 +33,8 @@ class VertexProvider:
         self.endpoints = VertexEndpoints(
             self.services, self.store, settings, self.capabilities, target=context.target
         )
+
+        self.batch = NoBatch("batch prediction jobs are not mapped yet", target=context.target)
 
     def close(self) -> None:
         """Let go of the clients; endpoints stay."""

@@ -15,6 +15,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import AlreadyExists, Conflict, IntegrityError, NotFound
@@ -56,13 +57,18 @@ class VertexRegistry:
             folder = lay_out(version, self._store, target=self._target)
             request["artifact_uri"] = self._settings.uri(folder).rstrip("/")
             request["version_aliases"] = [labels.alias(version.number)]
-            self._upload(version, request)
+            mine = self._upload(version, request)
             found = self._of_digest(model, version.digest)
+            # Of those who upload the same at once, everybody but the first takes it back.
+            known = {mine} if mine is not None else set()
+        else:
+            # Of somebody who was killed before he could.
+            known = {one.version_id for one in found[1:]}
         if not found:
             raise IntegrityError(
                 f"{version.ref} was uploaded and is not shown", target=self._target
             )
-        shown = self._keep_one(found)
+        shown = self._keep_one(found, known)
         if version.manifest.metrics:
             self._show_metrics(version, shown)
         published = models.published_from(shown)
@@ -120,7 +126,8 @@ class VertexRegistry:
             raise NotFound(f"{model}: {short(digest)} is not published there", target=self._target)
         return found[0]
 
-    def _upload(self, version: ModelVersion, request: dict[str, Any]) -> None:
+    def _upload(self, version: ModelVersion, request: dict[str, Any]) -> str | None:
+        """Upload, and return the new version's id; None where somebody else was first."""
         parent = self._services.parent
         upload: dict[str, Any] = {"parent": parent, "model": request}
         name = self._name(version.model)
@@ -129,14 +136,24 @@ class VertexRegistry:
         else:
             upload["model_id"] = version.model
         try:
-            self._services.finish("models", "upload_model", upload, what=version.ref)
+            return self._uploaded(upload, version)
         except AlreadyExists:
             # Somebody else made the model a moment ago.
             if not self._is_ours(version.model):
                 raise
+            if self._of_digest(version.model, version.digest):
+                return None
             upload.pop("model_id", None)
             upload["parent_model"] = name
-            self._services.finish("models", "upload_model", upload, what=version.ref)
+            return self._uploaded(upload, version)
+
+    def _uploaded(self, upload: dict[str, Any], version: ModelVersion) -> str:
+        from google.cloud.aiplatform_v1 import UploadModelResponse
+
+        done = self._services.finish("models", "upload_model", upload, what=version.ref)
+        response = UploadModelResponse.pb(UploadModelResponse())
+        done.response.Unpack(response)
+        return str(response.model_version_id)
 
     def _is_ours(self, model: str) -> bool:
         """Whether the model is there; one that cloudreg did not make is refused."""
@@ -155,13 +172,16 @@ class VertexRegistry:
             )
         return True
 
-    def _keep_one(self, found: list[Any]) -> Any:
-        """Return the oldest of the versions of one digest, and remove those that came after it."""
+    def _keep_one(self, found: list[Any], superfluous: set[str]) -> Any:
+        """Return the oldest of the versions of one digest, and remove the superfluous ones."""
         first, *others = found
         for other in others:
+            if other.version_id not in superfluous:
+                continue
             for stage in labels.stages(other.version_aliases):
                 self._merge(first, stage)
-            self._delete(other)
+            with suppress(NotFound):
+                self._delete_version(other)
         shown = models.published_from(first)
         if shown is not None and labels.alias(shown.number) not in first.version_aliases:
             return self._merge(first, labels.alias(shown.number))
@@ -219,14 +239,15 @@ class VertexRegistry:
             if len(self._versions(model)) == 1:
                 self._services.finish("models", "delete_model", {"name": name}, what=model)
             else:
-                self._services.finish(
-                    "models",
-                    "delete_model_version",
-                    {"name": f"{name}@{one.version_id}"},
-                    what=f"{model}@{one.version_id}",
-                )
+                self._delete_version(one)
         except NotFound:
             return
+
+    def _delete_version(self, one: Any) -> None:
+        name = f"{one.name.partition('@')[0]}@{one.version_id}"
+        self._services.finish(
+            "models", "delete_model_version", {"name": name}, what=name.rpartition("/")[2]
+        )
 
     def _claim(self, version: ModelVersion) -> None:
         """Take the version's number for its digest.

@@ -315,27 +315,12 @@ def check_scaling(scaling: Scaling, *, target: str) -> None:
     Raises:
         Unsupported: With what works.
     """
-    usual = Scaling().scale_in_cooldown_s
-    if scaling.min_replicas == 0:
-        if not IDLE_S[0] <= scaling.scale_in_cooldown_s <= IDLE_S[1]:
-            raise Unsupported(
-                f"scale_in_cooldown_s {scaling.scale_in_cooldown_s:g}: a replica that scales to "
-                f"zero on Vertex AI is idle for {IDLE_S[0]} to {IDLE_S[1]} seconds before",
-                target=target,
-                hint=f"scale_in_cooldown_s = {IDLE_S[0]}",
-            )
-    elif scaling.autoscaled and scaling.scale_in_cooldown_s != usual:
+    if scaling.min_replicas == 0 and not IDLE_S[0] <= scaling.scale_in_cooldown_s <= IDLE_S[1]:
         raise Unsupported(
-            f"scale_in_cooldown_s {scaling.scale_in_cooldown_s:g}: Vertex AI chooses the cooldown "
-            "itself",
+            f"scale_in_cooldown_s {scaling.scale_in_cooldown_s:g}: a replica that scales to "
+            f"zero on Vertex AI is idle for {IDLE_S[0]} to {IDLE_S[1]} seconds before",
             target=target,
-            hint="leave scale_in_cooldown_s out",
-        )
-    if scaling.scale_out_cooldown_s is not None:
-        raise Unsupported(
-            f"scale_out_cooldown_s {scaling.scale_out_cooldown_s:g}: Vertex AI chooses it itself",
-            target=target,
-            hint="leave scale_out_cooldown_s out",
+            hint=f"scale_in_cooldown_s = {IDLE_S[0]}",
         )
 
 

@@ -119,8 +119,8 @@ class Services:
         *,
         what: str,
         timeout_s: float = REGISTRY_S,
-    ) -> None:
-        """Begin an operation, and wait until it is done.
+    ) -> Any:
+        """Begin an operation, wait until it is done, and return it.
 
         Raises:
             OperationTimeout: It is still running, and keeps running.
@@ -143,6 +143,7 @@ class Services:
                 what,
                 target=self._target,
             )
+        return done
 
     def operation(self, name: str, *, what: str) -> Any:
         """Return an operation as it stands: a ``google.longrunning.Operation``."""
@@ -225,7 +226,7 @@ class Services:
         # The generated clients take a second or more to import: nothing else here does.
         module = import_module(f"google.cloud.aiplatform_{version}")
         kind = getattr(module, _CLIENTS[service])
-        address = self._settings.endpoint_url
+        address = self._settings.address
         if self._settings.transport == "grpc":
             if address is None:
                 host = host or f"{self._settings.location}{_HOST}"
@@ -233,9 +234,9 @@ class Services:
             import grpc
 
             transport = kind.get_transport_class("grpc")
-            plain = (self._settings.grpc_address or address).partition("://")[2]
-            channel = grpc.insecure_channel(plain.rstrip("/"))
-            return kind(transport=transport(channel=channel, host=plain.rstrip("/")))
+            plain = self._settings.grpc or address.partition("://")[2]
+            channel = grpc.insecure_channel(plain)
+            return kind(transport=transport(channel=channel, host=plain))
         address = address or f"https://{host or self._settings.location + _HOST}"
         return kind(
             credentials=self._credentials(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
@@ -74,10 +75,11 @@ class VertexSettings(_Section):
         reservation: A reservation whose machines are used.
         preview: Whether v1beta1 of the API may be used, for what v1 lacks: scale to zero.
         transport: How the SDK speaks with Vertex AI.
-        endpoint_url: Where Vertex AI answers, for emulators.
+        endpoint_url: Where Vertex AI answers, for emulators; ``VERTEX_EMULATOR_HOST`` says so too.
         storage_url: Where Cloud Storage answers, for emulators; ``STORAGE_EMULATOR_HOST`` says
             so too.
-        grpc_address: Where Vertex AI answers gRPC without TLS, for emulators.
+        grpc_address: Where it answers gRPC without TLS, for emulators;
+            ``VERTEX_EMULATOR_GRPC_HOST`` says so too.
     """
 
     project: Project
@@ -108,7 +110,19 @@ class VertexSettings(_Section):
     @property
     def is_emulated(self) -> bool:
         """Whether Vertex AI is not Google's: no credentials are looked for then."""
-        return self.endpoint_url is not None
+        return self.address is not None
+
+    @property
+    def address(self) -> str | None:
+        """Where Vertex AI answers, if not at Google: the setting, or ``VERTEX_EMULATOR_HOST``."""
+        found = self.endpoint_url or os.environ.get("VERTEX_EMULATOR_HOST")
+        return found.rstrip("/") if found else None
+
+    @property
+    def grpc(self) -> str | None:
+        """Where it answers gRPC without TLS, if anywhere: host and port."""
+        found = self.grpc_address or os.environ.get("VERTEX_EMULATOR_GRPC_HOST")
+        return found.removeprefix("http://").rstrip("/") if found else None
 
     def uri(self, key: str) -> str:
         """Return the ``gs://`` address of a key of the store."""

@@ -194,18 +194,10 @@ def test_no_image() -> None:
     assert (refused.value.hint or "").startswith('image = "')
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"max_replicas": 3, "scale_in_cooldown_s": 60.0}, "chooses the cooldown itself"),
-        ({"max_replicas": 3, "scale_out_cooldown_s": 60.0}, "chooses it itself"),
-        ({"min_replicas": 0, "scale_in_cooldown_s": 60.0}, "300 to 28800 seconds"),
-    ],
-)
-def test_cooldowns(more: dict[str, Any], said: str) -> None:
-    """What Vertex AI's autoscaling has no word for is refused, not left out."""
-    with pytest.raises(Unsupported, match=said):
-        placed(spec(variant(ONE, **more)))
+def test_idle_time() -> None:
+    """A replica that scales to zero is idle for as long as Vertex AI allows."""
+    with pytest.raises(Unsupported, match="300 to 28800 seconds"):
+        placed(spec(variant(ONE, min_replicas=0, scale_in_cooldown_s=60.0)))
 
 
 def test_short_name() -> None:
