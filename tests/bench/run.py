@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import race  # found through the path above
 
-ALL = ("startup", "register", "upload", "ledger", "server", "weight")
+ALL = ("startup", "register", "upload", "emulator", "ledger", "server", "weight")
 
 
 def main(names: list[str]) -> int:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudreg.settings import load
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -74,6 +76,43 @@ def test_twelve_lines(tmp_path: Path) -> None:
     assert "The ledger is sound" in said
 
 
+def test_streams_queues_and_data_sets(tmp_path: Path) -> None:
+    """A model streams, and a data set is scored, as the README says; its settings can be read."""
+    said = ""
+    blocks = FENCE.findall(section("Streams, queues and data sets"))
+    try:
+        for kind, text in blocks:
+            named = re.match(r"# (\w+\.py)\n", text)
+            if kind == "python" and named:
+                (tmp_path / named[1]).write_text(text)
+            elif kind == "python":
+                (tmp_path / "example.py").write_text(text)
+                said += run("python example.py", tmp_path)
+            elif kind == "console":
+                for line in text.splitlines():
+                    said += run(line.removeprefix("$ "), tmp_path)
+            else:
+                settings = tmp_path / "more" / "cloudreg.toml"
+                settings.parent.mkdir()
+                settings.write_text(text)
+                assert {e.kind for e in load(settings).endpoints.values()} == {
+                    "serverless",
+                    "asynchronous",
+                }
+    finally:
+        subprocess.run(
+            ["cloudreg", "down", "--yes"],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            check=False,
+        )
+    assert "[[6.0]]\n[[5.0]]\n[[4.0]]\n" in said
+    assert '{"predictions": [[5.0]]}' in said
+    assert "2 records scored by churn:1 on local" in said
+    assert '{"prediction":[6.0]}\n{"prediction":[15.0]}\n' in said
+
+
 def test_capabilities() -> None:
     """The README's table of capabilities is the one that the code prints."""
     table = run("cloudreg providers --markdown", ROOT)
@@ -91,7 +130,14 @@ def test_links() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("target", ["local", pytest.param("sagemaker", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "local",
+        pytest.param("sagemaker", marks=pytest.mark.slow),
+        pytest.param("vertex", marks=pytest.mark.slow),
+    ],
+)
 def test_quickstart(tmp_path: Path, target: str) -> None:
     """The quickstart ends well: equal answers, no lost request, a refusal, a sound ledger."""
     script = str(ROOT / "examples/quickstart/run.py")

@@ -1,0 +1,104 @@
+"""Forks a process for each case, and strikes the n-th change that leaves it for the cloud.
+
+Changes are counted where they leave: each call of boto3 and of obstore that changes something. It
+reads one JSON object a line and answers with the exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import obstore
+from botocore.client import BaseClient
+
+from cloudreg import Workspace, plugins
+from cloudreg.errors import CloudregError
+from cloudreg.manifest import Lineage
+from cloudreg.testing.faults import Fault, Faults
+from cloudreg_sagemaker import PLUGIN, provider
+
+CHANGES = (
+    "Add", "Complete", "Copy", "Create", "Delete", "Deregister", "Put", "Register", "Update",
+    "Upload",
+)  # fmt: skip
+"""How the names of operations that change something begin."""
+
+VERBS: dict[str, Callable[[Workspace, str], object]] = {
+    "register": lambda ws, model: ws.register(model, ws.root / "2", lineage=Lineage()),
+    "promote": lambda ws, model: ws.promote(f"{model}:2", to="prod"),
+    "apply": lambda ws, _: ws.apply(),
+    "rollback": lambda ws, model: ws.rollback(model, stage="prod", to=f"{model}:1"),
+    "repair": lambda ws, model: ws.repair(model),
+    "down": lambda ws, _: ws.down(),
+}
+
+assert provider, "imported before the first fork"
+
+
+def strike(faults: Faults) -> None:
+    """Let *faults* see every change that boto3 or obstore is about to send."""
+    send = BaseClient._make_api_call
+
+    def call(self: Any, name: str, parameters: Any) -> Any:
+        if not name.startswith(CHANGES):
+            return send(self, name, parameters)
+        service = self.meta.service_model.service_name
+        return faults.around("aws", service, name, lambda: send(self, name, parameters))
+
+    BaseClient._make_api_call = call
+    for verb, key in (("put", 1), ("copy", 2), ("delete", 1)):
+        _strike_obstore(faults, verb, key)
+
+
+def _strike_obstore(faults: Faults, verb: str, key: int) -> None:
+    send = getattr(obstore, verb)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        subject = f"{verb} {arguments[key]}"
+        return faults.around("aws", "obstore", subject, lambda: send(*arguments, **options))
+
+    setattr(obstore, verb, call)
+
+
+def act(case: dict[str, Any]) -> int:
+    """Do one verb with its faults, and return an exit code."""
+    faults = Faults([Fault.from_json(f) for f in case["faults"]], record=Path(case["record"]))
+    plugins.register(PLUGIN)
+    strike(faults)
+    try:
+        with Workspace.load(case["root"], actor="ada", wait_s=30.0, timeout_s=60.0) as ws:
+            VERBS[case["verb"]](ws, case["model"])
+    except CloudregError as error:
+        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """Answer until there are no more questions."""
+    for line in sys.stdin:
+        case = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                log = os.open(case["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                code = act(case)
+            except BaseException:
+                traceback.print_exc()
+                code = 70
+            sys.stderr.flush()
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    main()
