@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
+from cloudreg.provider import Deployed, Provider, ProviderContext, ProviderPlugin
 
 if TYPE_CHECKING:
     # pydantic is slow to import, and only an opened target needs it.
@@ -32,6 +33,12 @@ def _capabilities() -> Capabilities:
     return capabilities()
 
 
+def _policy(settings: Any, deployed: Deployed) -> Mapping[str, Any]:
+    from cloudreg_vertex.policy import policy_for
+
+    return policy_for(settings, deployed)
+
+
 PLUGIN = ProviderPlugin(
     name="vertex",
     summary="Google Vertex AI (Agent Platform): Model Registry, endpoints, Cloud Storage",
@@ -39,4 +46,5 @@ PLUGIN = ProviderPlugin(
     open=_open,
     capabilities=_capabilities,
     extra="vertex",
+    policy=_policy,
 )

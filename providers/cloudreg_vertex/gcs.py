@@ -23,7 +23,7 @@ from cloudreg.errors import (
     PermissionDenied,
     Unavailable,
 )
-from cloudreg_vertex.refusals import translated
+from cloudreg_vertex.errors import translated
 
 if TYPE_CHECKING:
     from cloudreg_vertex.settings import VertexSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
-from cloudreg_vertex.refusals import refusal, translated
+from cloudreg_vertex.errors import refusal, translated
 
 if TYPE_CHECKING:
     from cloudreg_vertex.services import Services

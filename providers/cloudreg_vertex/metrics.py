@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.types import VariantMetrics
+from cloudreg_vertex.errors import translated
 from cloudreg_vertex.logs import check
-from cloudreg_vertex.refusals import translated
 
 if TYPE_CHECKING:
     from cloudreg_vertex.services import Services

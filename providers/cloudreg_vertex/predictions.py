@@ -26,7 +26,7 @@ from cloudreg.errors import (
 )
 from cloudreg_vertex import wire
 from cloudreg_vertex.abilities import UNADDRESSED
-from cloudreg_vertex.refusals import status_of, translated
+from cloudreg_vertex.errors import status_of, translated
 
 if TYPE_CHECKING:
     from cloudreg_vertex.hosting import Hosting

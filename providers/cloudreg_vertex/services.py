@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import OperationTimeout
 from cloudreg.operations import poll_until
-from cloudreg_vertex.refusals import refusal, translated
+from cloudreg_vertex.errors import refusal, translated
 
 if TYPE_CHECKING:
     from cloudreg_vertex.settings import VertexSettings
