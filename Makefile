@@ -51,7 +51,8 @@ $(SDK)/.installed: tests/sagemaker/sdk.txt
 BENCH ?=
 
 bench: setup  ## Measure side by side and print ratios.
-	BENCH_PEERS=$(wildcard $(PEERS)) $(BIN)/python tests/bench/run.py $(BENCH)
+	BENCH_PEERS=$(wildcard $(PEERS)) SAGEMAKER_SDK=$(wildcard $(SDK)) \
+		$(BIN)/python tests/bench/run.py $(BENCH)
 
 bench-peers: $(PEERS)/.installed  ## Install what the benchmarks compare with (2 GB).
 

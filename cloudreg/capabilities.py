@@ -43,6 +43,8 @@ class Capabilities:
         serverless_concurrency: Most requests in flight on a serverless endpoint.
         queue_scaling: Whether the replicas of an asynchronous endpoint follow its queue, and none
             may be there while it is empty.
+        queue_metrics: What they can follow; only together with ``queue_scaling``.
+        queue_expires_s: Least and most seconds that a queued request may wait; None for any.
         reasons: Field to one sentence, for each field that is less than people expect.
         nearest: GPU class that is not offered, to what comes nearest and how it differs.
     """
@@ -69,6 +71,8 @@ class Capabilities:
     serverless_memory_mib: tuple[int, ...] = ()
     serverless_concurrency: int = 0
     queue_scaling: bool = False
+    queue_metrics: frozenset[ScalingMetric] = frozenset()
+    queue_expires_s: tuple[int, int] | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     nearest: Mapping[str, str] = field(default_factory=dict)
 
@@ -91,7 +95,8 @@ class Capabilities:
                 "traffic_split",
                 target,
             )
-        if len(spec.variants) > 1 and spec.rests and not self.split_at_zero:
+        none_stays = any(variant.scaling.min_replicas == 0 for variant in spec.variants)
+        if len(spec.variants) > 1 and none_stays and not self.split_at_zero:
             raise self._refusal(
                 f"endpoint {spec.name}: {len(spec.variants)} variants and min_replicas = 0",
                 "split_at_zero",
@@ -116,6 +121,7 @@ class Capabilities:
         self._require_kind(spec, target)
         for variant in spec.variants:
             self._require_rest(variant.scaling, spec, target)
+            self._require_metric(variant.scaling, spec, target)
             self._require_scaling(variant.scaling, spec.name, target)
             self._require_machines(variant.resources, spec.name, target)
 
@@ -159,6 +165,7 @@ class Capabilities:
                 target,
                 hint=f"kind = {' or '.join(repr(str(kind)) for kind in sorted(self.kinds))}",
             )
+        self._require_expiry(spec, target)
         wanted = spec.serverless
         if wanted is None:
             return
@@ -179,6 +186,19 @@ class Capabilities:
                 "serverless_concurrency",
                 target,
                 hint=f"max_concurrency = {self.serverless_concurrency}",
+            )
+
+    def _require_expiry(self, spec: EndpointSpec, target: str) -> None:
+        if spec.asynchronous is None or self.queue_expires_s is None:
+            return
+        low, high = self.queue_expires_s
+        asked_s = spec.asynchronous.expires_s
+        if not low <= asked_s <= high:
+            raise self._refusal(
+                f"endpoint {spec.name}: expires_s {asked_s} is not {low} to {high}",
+                "queue_expires_s",
+                target,
+                hint=f"expires_s = {min(max(asked_s, low), high)}",
             )
 
     def _require_machines(self, resources: Resources, name: str, target: str) -> None:
@@ -227,6 +247,20 @@ class Capabilities:
                 hint="min_replicas = 1",
             )
 
+    def _require_metric(self, scaling: Scaling, spec: EndpointSpec, target: str) -> None:
+        field, known = "scaling_metrics", self.scaling_metrics
+        if spec.kind is EndpointKind.ASYNCHRONOUS:
+            field, known = "queue_metrics", self.queue_metrics
+        if self.autoscaling and scaling.autoscaled and scaling.metric not in known:
+            behind = " behind a queue" if field == "queue_metrics" else ""
+            raise self._refusal(
+                f"endpoint {spec.name}: replicas cannot follow {scaling.metric}{behind} on this "
+                "provider",
+                field,
+                target,
+                hint=f"{' or '.join(sorted(known))} instead of {scaling.metric}" if known else None,
+            )
+
     def _require_scaling(self, scaling: Scaling, name: str, target: str) -> None:
         if scaling.autoscaled and not self.autoscaling:
             raise self._refusal(
@@ -245,14 +279,6 @@ class Capabilities:
                         target,
                         hint=f"leave {key} out",
                     )
-        if scaling.autoscaled and scaling.metric not in self.scaling_metrics:
-            known = sorted(self.scaling_metrics)
-            raise self._refusal(
-                f"endpoint {name}: replicas cannot follow {scaling.metric} on this provider",
-                "scaling_metrics",
-                target,
-                hint=f"{' or '.join(known)} instead of {scaling.metric}" if known else None,
-            )
         if scaling.steps and not self.step_scaling:
             raise self._refusal(
                 f"endpoint {name}: no scaling_steps on this provider",

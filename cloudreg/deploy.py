@@ -18,7 +18,7 @@ from cloudreg.registry import Registry
 from cloudreg.rollout import Roller, shared
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
-from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, ModelVersion
+from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, Identified, ModelVersion
 
 NOWHERE: Mapping[str, int] = {}
 """No rollout is under way."""
@@ -69,10 +69,11 @@ class Deployer:
             and (stage is None or endpoint.stage == stage)
         )
 
-    def look(self) -> Sight:
-        """Return what runs on all targets now, with one list call for each."""
+    def look(self, targets: Iterable[str] | None = None) -> Sight:
+        """Return what runs on *targets* now, with one list call for each; on all without."""
         return {
-            target: list(self._targets[target].endpoints.endpoints()) for target in self._targets
+            target: list(self._targets[target].endpoints.endpoints())
+            for target in (self._targets if targets is None else targets)
         }
 
     def observe(
@@ -99,7 +100,7 @@ class Deployer:
         self,
         names: Sequence[str],
         *,
-        holders: Callable[[str, str], ModelVersion | None],
+        holders: Callable[[str, str], Identified | None],
         sight: Sight | None = None,
     ) -> Desired:
         """Compare the configured endpoints with what there is.
@@ -239,12 +240,18 @@ class Deployer:
             timeout_s=self._timeout_s,
         )
 
-    def drift(self, model: str, fold: Fold) -> list[Difference]:
-        """Return where endpoints are not what cloudreg last made of them."""
+    def drift(self, fold: Fold, *, sight: Sight) -> list[Difference]:
+        """Return where endpoints are not what cloudreg last made of them.
+
+        Args:
+            fold: The state of the model that they serve.
+            sight: What runs on their targets.
+        """
+        there = {(t, seen.spec.name): seen for t, every in sight.items() for seen in every}
         found: list[Difference] = []
         for name, applied in sorted(fold.applied.items()):
             wanted = spec_from_json(applied.spec)
-            seen = self._targets[applied.target].endpoints.endpoint(name)
+            seen = there.get((applied.target, name))
             if seen is None:
                 found.append(_difference(name, applied.target, "endpoint", "there", "gone"))
                 continue

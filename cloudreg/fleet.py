@@ -7,7 +7,6 @@ from typing import Any
 
 from cloudreg.deploy import Deployer, Sight
 from cloudreg.errors import NotFound, StalePlan
-from cloudreg.ledger import ledger_models
 from cloudreg.names import check_model
 from cloudreg.plan import Plan
 from cloudreg.planning import Planner, Work
@@ -50,9 +49,9 @@ class Fleet:
         sight = self._deployer.look()
         works = {
             name: self._planner.endpoints(
-                name, self._deployer.names(model=name), prune=prune, sight=sight
+                name, self._deployer.names(model=name), prune=prune, sight=sight, fold=fold
             )
-            for name in self._models(model, sight)
+            for name, fold in self._registry.folds(self._models(model, sight)).items()
         }
         return Plan(
             request={
@@ -97,8 +96,8 @@ class Fleet:
         """
         known: dict[str, tuple[str, str, Endpoint | None]] = {
             name: (model, applied.target, None)
-            for model in ledger_models(self._registry.store)
-            for name, applied in self._registry.ledger(model).read().applied.items()
+            for model, fold in self._registry.folds().items()
+            for name, applied in fold.applied.items()
         }
         running = self._running(self._deployer.look()).items()
         return known | {name: (seen.spec.model, target, seen) for name, (target, seen) in running}

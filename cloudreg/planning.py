@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from cloudreg import gates
@@ -28,7 +28,7 @@ from cloudreg.projection import Difference, differences
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
-from cloudreg.types import Endpoint, GateResult, ModelVersion, Rollout
+from cloudreg.types import Endpoint, GateResult, ModelVersion, PublishedVersion, Rollout
 
 IN_FLIGHT_S = 2.0
 """Patience with a registration that is in the ledger and not on every target yet."""
@@ -194,7 +194,13 @@ class Planner:
         )
 
     def endpoints(
-        self, model: str, names: Sequence[str], *, prune: bool = False, sight: Sight | None = None
+        self,
+        model: str,
+        names: Sequence[str],
+        *,
+        prune: bool = False,
+        sight: Sight | None = None,
+        fold: Fold | None = None,
     ) -> Work:
         """Return what making a model's endpoints as they are configured would change.
 
@@ -203,19 +209,26 @@ class Planner:
             names: Those that are configured.
             prune: Remove those that are not.
             sight: What was seen already; without it, the targets are asked, once.
+            fold: The model's state, where it was read already.
+
+        Raises:
+            IntegrityError: The manifest of a version that would serve is not the one that was
+                registered.
         """
-        fold = self._registry.ledger(model).read()
+        fold = self._registry.ledger(model).read() if fold is None else fold
         sight = self._deployer.look() if sight is None else sight
-
-        @cache
-        def holders(model: str, stage: str) -> ModelVersion | None:
-            holder = fold.stages.get(stage)
-            if holder is None:
-                return None
-            return self._registry.version(ModelRef(model=model, number=holder.number))
-
-        desired = self._deployer.desired(names, holders=holders, sight=sight)
+        held = {
+            stage: PublishedVersion(model=model, number=holder.number, digest=holder.digest)
+            for stage, holder in fold.stages.items()
+        }
+        desired = self._deployer.desired(
+            names, holders=lambda _, stage: held.get(stage), sight=sight
+        )
         moves = list(desired.changes)
+        wanted = (v for move in moves if move.after for v in move.after.variants)
+        for number in sorted({variant.number for variant in wanted}):
+            # Only of what would be moved: to compare, the digests are enough.
+            self._registry.version(ModelRef(model=model, number=number))
         warnings = [
             f"endpoint {name} waits for a version of {model} in "
             f"{self._settings.endpoints[name].stage}"

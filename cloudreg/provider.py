@@ -455,6 +455,8 @@ class ProviderPlugin:
         extra: The extra that brings its SDK, such as ``sagemaker``; None where none is needed.
         policy: Returns what a deployer must be permitted to do with a target of these settings,
             as the cloud's own document; no request is made. None where nobody asks for permission.
+        remote: Whether each look into its store is a request that takes its time; what is read
+            together is then kept together.
     """
 
     name: str
@@ -464,3 +466,4 @@ class ProviderPlugin:
     capabilities: Callable[[], Capabilities]
     extra: str | None = None
     policy: Callable[[Any, Deployed], Mapping[str, Any]] | None = None
+    remote: bool = True

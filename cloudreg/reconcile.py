@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cloudreg.deploy import Deployer
+from cloudreg.deploy import Deployer, Sight
 from cloudreg.errors import Conflict, Fenced, NotFound
 from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Draft, Entry, Fold, Lease
@@ -64,7 +64,19 @@ class Reconciler:
         Raises:
             NotFound: No such model.
         """
-        fold = self._registry.fold(model)
+        return self.drifts({model: self._registry.fold(model)})[model]
+
+    def drifts(self, folds: Mapping[str, Fold]) -> dict[str, list[Difference]]:
+        """Return the same for several models, with one look at the endpoints of each target.
+
+        Args:
+            folds: The state of each.
+        """
+        served = {applied.target for fold in folds.values() for applied in fold.applied.values()}
+        sight = self._deployer.look(sorted(served))
+        return {model: self._compare(model, fold, sight) for model, fold in folds.items()}
+
+    def _compare(self, model: str, fold: Fold, sight: Sight) -> list[Difference]:
         found: list[Difference] = []
         for target, stages in self._mirrors().items():
             found += differences(
@@ -74,7 +86,7 @@ class Reconciler:
                 stages=stages,
                 registry=self._targets[target].registry,
             )
-        return [*found, *self._deployer.drift(model, fold)]
+        return [*found, *self._deployer.drift(fold, sight=sight)]
 
     def repair(self, model: str) -> Repair:
         """Make targets show what the ledger says.

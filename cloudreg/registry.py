@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -28,6 +29,9 @@ from cloudreg.names import ModelRef, check_model
 from cloudreg.operations import SILENT, Progress
 from cloudreg.provider import ObjectStore
 from cloudreg.types import ModelVersion
+
+PARALLEL_FOLDS = 8
+"""Ledgers that are read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,20 +123,32 @@ class Registry:
             )
         return fold
 
+    def folds(self, models: Iterable[str] | None = None) -> dict[str, Fold]:
+        """Return the state of several models, read side by side: of all that have a version.
+
+        Args:
+            models: Which ones, whether they have a version or not.
+        """
+        names = list(ledger_models(self.store) if models is None else models)
+        # Opened one after another: to know the home is a question that is asked once.
+        reads = [self.ledger(name).read for name in names]
+        with ThreadPoolExecutor(PARALLEL_FOLDS, thread_name_prefix="folds") as pool:
+            read = list(pool.map(lambda each: each(), reads))
+        found = dict(zip(names, read, strict=True))
+        if models is not None:
+            return found
+        return {name: fold for name, fold in found.items() if fold.last_number}
+
     def models(self) -> list[ModelSummary]:
         """Return all models, by name."""
-        summaries = []
-        for model in ledger_models(self.store):
-            fold = self.ledger(model).read()
-            if fold.last_number:
-                summaries.append(
-                    ModelSummary(
-                        model=model,
-                        versions=fold.last_number,
-                        stages={s: h.number for s, h in fold.stages.items()},
-                    )
-                )
-        return summaries
+        return [
+            ModelSummary(
+                model=model,
+                versions=fold.last_number,
+                stages={s: h.number for s, h in fold.stages.items()},
+            )
+            for model, fold in self.folds().items()
+        ]
 
     def versions(self, model: str) -> Iterator[VersionSummary]:
         """Yield a model's versions, highest number first."""

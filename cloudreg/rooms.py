@@ -19,6 +19,7 @@ from cloudreg.ledger.witness import home_id, known_home_id
 from cloudreg.operations import Progress
 from cloudreg.plan import Plan
 from cloudreg.planning import Planner
+from cloudreg.plugins import provider_plugin
 from cloudreg.promotion import Promoter
 from cloudreg.reconcile import Reconciler
 from cloudreg.registry import Registry
@@ -60,10 +61,12 @@ class Rooms:
         self._wait_s = wait_s
         self._timeout_s = timeout_s
         self._lease_s = lease_s
+        self._witness: Witness | None = None
 
     def close(self) -> None:
         """Let go of all clients, and of what holds them."""
         self.targets.close()
+        self._witness = None
         for name in ("registry", "deployer", "planner", "promoter", "fleet", "reconciler"):
             self.__dict__.pop(name, None)
 
@@ -138,8 +141,11 @@ class Rooms:
 
     def witness(self) -> Witness | None:
         """Return what this machine has seen of the home; None before it was first used."""
-        name = known_home_id(self.targets[self._settings.home].store)
-        return Witness(self._root / self._settings.state, name) if name is not None else None
+        if self._witness is None:
+            name = known_home_id(self.targets[self._settings.home].store)
+            if name is not None:
+                self._witness = Witness(self._root / self._settings.state, name)
+        return self._witness
 
     def remember_home(self) -> None:
         """Give the home its name, so that this machine recognises it."""
@@ -152,6 +158,7 @@ class Rooms:
             actor=self.actor,
             tool=TOOL,
             witness=self.witness(),
+            gathers=provider_plugin(self._settings.targets[self._settings.home].provider).remote,
         )
 
     def _serve(self, version: ModelVersion) -> AbstractContextManager[gates.Predictor]:

@@ -23,7 +23,7 @@ from cloudreg.types import (
     Asynchronous,
     EndpointKind,
     EndpointSpec,
-    ModelVersion,
+    Identified,
     Resources,
     Rollout,
     RolloutStrategy,
@@ -273,7 +273,7 @@ class EndpointSettings(_Strict):
             scale_in_cooldown_s=self.scale_in_cooldown_s,
         )
 
-    def spec(self, name: str, version: ModelVersion) -> EndpointSpec:
+    def spec(self, name: str, version: Identified) -> EndpointSpec:
         """Return the endpoint that serves *version* with all its traffic."""
         variant = Variant(
             name="primary",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cloudreg.deploy import Deployer
@@ -10,6 +10,9 @@ from cloudreg.registry import Registry
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
 from cloudreg.types import Endpoint
+
+PARALLEL_LISTS = 8
+"""Lists of registries that are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,30 +96,34 @@ class StageStatus:
 
 
 def status(
-    models: Sequence[str],
+    model: str | None = None,
     *,
     settings: Settings,
     targets: Targets,
     registry: Registry,
     deployer: Deployer,
 ) -> list[StageStatus]:
-    """Return every stage of *models*, with one list call for the endpoints of each target.
+    """Return every stage of a model, or of all, with one list call for the endpoints of a target.
 
     Raises:
         NotFound: No such model.
     """
-    folds = {model: registry.fold(model) for model in models}
+    folds = registry.folds() if model is None else {model: registry.fold(model)}
     names = [name for name, endpoint in settings.endpoints.items() if endpoint.model in folds]
     observed = deployer.observe(names)
+    mirrors = sorted({t for stage in settings.order for t in settings.stage_targets(stage)})
+    registries = {target: targets[target].registry for target in mirrors}
+    asked = [(target, name) for name in folds for target in mirrors]
+    with ThreadPoolExecutor(PARALLEL_LISTS, thread_name_prefix="status") as pool:
+        lists = list(pool.map(lambda each: list(registries[each[0]].published(each[1])), asked))
+    shown = dict(zip(asked, lists, strict=True))
     rows = []
-    for model, fold in folds.items():
-        mirrors = {t for stage in settings.order for t in settings.stage_targets(stage)}
-        published = {t: list(targets[t].registry.published(model)) for t in sorted(mirrors)}
+    for name, fold in folds.items():
         for stage in settings.order:
             holder = fold.stages.get(stage)
             rows.append(
                 StageStatus(
-                    model=model,
+                    model=name,
                     stage=stage,
                     number=holder.number if holder else None,
                     digest=holder.digest if holder else None,
@@ -125,14 +132,14 @@ def status(
                         Shown(
                             target=target,
                             numbers=tuple(
-                                sorted(v.number for v in published[target] if stage in v.stages)
+                                sorted(v.number for v in shown[target, name] if stage in v.stages)
                             ),
                         )
                         for target in settings.stage_targets(stage)
                     ),
                     endpoints=tuple(
-                        _state(name, settings.endpoint_target(name), observed[name])
-                        for name in deployer.names(model=model, stage=stage)
+                        _state(each, settings.endpoint_target(each), observed[each])
+                        for each in deployer.names(model=name, stage=stage)
                     ),
                 )
             )

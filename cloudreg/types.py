@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from cloudreg.errors import InvalidRequest
 from cloudreg.kinds import Asynchronous, EndpointKind, Serverless
@@ -41,6 +41,7 @@ __all__ = [
     "EndpointStatus",
     "FileEntry",
     "GateResult",
+    "Identified",
     "Lineage",
     "Manifest",
     "ModelCard",
@@ -106,6 +107,25 @@ class ModelVersion:
     def ref(self) -> str:
         """Return ``churn:7``."""
         return f"{self.model}:{self.number}"
+
+
+class Identified(Protocol):
+    """What tells which version is meant, without its manifest."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """The home's number."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +236,7 @@ class ScalingMetric(StrEnum):
     """What the number of replicas follows; each is the mean of the replicas."""
 
     CONCURRENCY = "concurrency"
-    """Requests in flight."""
+    """Requests in flight; behind a queue, those that wait too."""
 
     REQUESTS_PER_MINUTE = "requests_per_minute"
     """Requests that came in the last minute."""

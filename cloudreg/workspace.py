@@ -390,7 +390,7 @@ class Workspace(Versions):
     def status(self, model: str | None = None) -> list[StageStatus]:
         """Return what runs where: each stage of each model, on each of its targets."""
         return status(
-            [model] if model is not None else [m.model for m in self.models()],
+            model,
             settings=self.settings,
             targets=self.targets,
             registry=self.registry,
@@ -422,9 +422,20 @@ class Workspace(Versions):
 
         What a dead or paused operation left is shown as it is.
         """
-        self.fold(model)
-        self._rooms.promoter.await_quiet(model)
-        return self._rooms.reconciler.drift(model)
+        return self.drifts(model)[model]
+
+    def drifts(self, *models: str) -> dict[str, list[Difference]]:
+        """Return the same for several models, for all without names: targets are looked at once.
+
+        Raises:
+            NotFound: No such model.
+        """
+        folds = {m: self.fold(m) for m in models} if models else self.registry.folds()
+        for model, fold in folds.items():
+            if fold.open is not None:
+                self._rooms.promoter.await_quiet(model)
+                folds[model] = self.fold(model)
+        return self._rooms.reconciler.drifts(folds)
 
     def repair(self, model: str) -> Repair:
         """Make targets show what the ledger says."""

@@ -5,6 +5,8 @@
 `waiver`           for some time, somebody answers for files that a stage would refuse
 `fold`             today's state: what the entries say, applied in order
 `checkpoint`       the state so far, kept so that the next reader need not start at entry 0
+`reading`          entries as they stand in the store
+`gathered`         the newest entries together, so that one request reads them
 `log`              reading and appending: the only writer of ``ledger/``
 `lease`            an open intent is the mutex of a model: claim, fence, renew, close
 `verify`           whether anything was edited, deleted, reordered, truncated or forked
@@ -17,6 +19,7 @@ Keys in the home's object store::
     pages/<model>/<sha256>.json                 derived; 256 version summaries each
     digests/<model>/<sha256>                    derived; digest to number
     heads/<model>.json                          derived; a hint at the newest checkpoint
+    recent/<model>.jsonl                        derived; the newest entries, where requests count
     models/<model>                              derived; that the model exists
 """
 

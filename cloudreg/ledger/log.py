@@ -7,15 +7,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloudreg.errors import AlreadyExists, Conflict, IntegrityError, NotFound, Unavailable
-from cloudreg.ledger import checkpoint
-from cloudreg.ledger.entry import Entry, entry_key, seq_of
+from cloudreg.ledger import checkpoint, gathered
+from cloudreg.ledger.entry import Entry, entry_key
 from cloudreg.ledger.fold import Fold, VersionSummary
+from cloudreg.ledger.reading import NOTHING, Entries
 from cloudreg.ledger.witness import Witness, check_length, check_seen
 from cloudreg.names import check_model
 from cloudreg.provider import ObjectStore
@@ -25,8 +25,6 @@ RECENT = 256
 
 MAX_ATTEMPTS = 1000
 """Lost races before giving up; each one means that somebody else got an entry in."""
-
-PARALLEL_READS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +61,7 @@ class Ledger:
         tool: str,
         witness: Witness | None = None,
         clock: Callable[[], float] = time.time,
+        gathers: bool = False,
     ) -> None:
         """Open a ledger; nothing is read yet.
 
@@ -73,6 +72,8 @@ class Ledger:
             tool: Name and version of the program that writes.
             witness: What this machine has seen of the ledger.
             clock: Seconds since 1970.
+            gathers: Whether the newest entries are also kept together, because each look into
+                the store is a request that takes its time.
         """
         self.store = store
         self.model = check_model(model)
@@ -83,6 +84,11 @@ class Ledger:
         self._fold: Fold | None = None
         self._lock = threading.RLock()
         self._pages: dict[int, Mapping[str, bytes]] = {}
+        self._gathers = gathers
+        self._recent: dict[int, bytes] = {}
+        """The entries since the last checkpoint, as far as they were read or written here."""
+        self._gathered: dict[int, bytes] = {}
+        """What stood together when reading began, until it is proved."""
 
     def twin(self) -> Ledger:
         """Return the same ledger for a thread that must not wait for this one."""
@@ -96,17 +102,41 @@ class Ledger:
                 machine has seen before.
         """
         with self._lock:
-            # Before the ledger: others may write and be seen between the two.
-            seen = self._witness.newest(self.model) if self._witness is not None else None
-            if self._fold is None:
-                self._fold = self._start(seen)
-            for entry in self._tail(self._fold):
-                self._fold.apply(entry)
-                check_seen(self.model, seen, entry.seq, self._fold.head)
-            check_length(self.model, seen, self._fold.seq)
-            if self._witness is not None:
-                self._witness.remember(self.model, self._fold.seq, self._fold.head)
-            return self._fold
+            try:
+                return self._read()
+            except IntegrityError:
+                if not self._gathered:
+                    raise
+            # Perhaps what stood together was wrong: the entries decide.
+            self._fold, self._gathered, self._recent = None, {}, {}
+            return self._read(gathers=False)
+
+    def _read(self, *, gathers: bool | None = None) -> Fold:
+        # Before the ledger: others may write and be seen between the two.
+        seen = self._witness.newest(self.model) if self._witness is not None else None
+        if self._fold is None:
+            if self._gathers if gathers is None else gathers:
+                self._gathered = gathered.read(self.store, self.model)
+            self._fold = self._start(seen)
+        for seq, data in self.raw(after=self._fold.seq, known=self._gathered):
+            entry = Entry.decode(data, model=self.model, seq=seq, prev=self._fold.head)
+            self._fold.apply(entry)
+            self._keep(entry, data)
+            check_seen(self.model, seen, entry.seq, self._fold.head)
+        if self._fold.seq < max(self._gathered, default=-1):
+            raise IntegrityError(f"ledger of {self.model}: its end is gathered, and not there")
+        self._gathered = {}
+        check_length(self.model, seen, self._fold.seq)
+        if self._witness is not None:
+            self._witness.remember(self.model, self._fold.seq, self._fold.head)
+        return self._fold
+
+    def _keep(self, entry: Entry, data: bytes) -> None:
+        """Remember an entry for whoever gathers: those from the last checkpoint on."""
+        if self._gathers:
+            if entry.checkpoint is not None:
+                self._recent.clear()
+            self._recent[entry.seq] = data
 
     def exists(self) -> bool:
         """Whether the model has any entry."""
@@ -235,11 +265,15 @@ class Ledger:
             self._witness.remember(self.model, fold.seq, fold.head)
         if entry.checkpoint is not None:
             checkpoint.announce(self.store, self.model, entry.seq - 1)
+        self._keep(entry, data)
+        if self._gathers and fold.open is None:
+            # Not in the middle of an operation, which writes several entries and reads none.
+            gathered.write(self.store, self.model, self._recent)
         return entry
 
     def _by_id(self, id: str, start: int, last: int) -> Entry | None:
         keys = [entry_key(self.model, seq) for seq in range(start, last + 1)]
-        for seq, data in zip(range(start, last + 1), self._read_all(keys), strict=True):
+        for seq, data in zip(range(start, last + 1), self._entries.read(keys), strict=True):
             entry = Entry.decode(data, model=self.model, seq=seq, prev=None)
             if entry.id == id:
                 return entry
@@ -251,24 +285,39 @@ class Ledger:
         return checkpoint.write(self.store, fold)
 
     def _start(self, seen: tuple[int, str] | None) -> Fold:
-        for seq in checkpoint.places(self.store, self.model):
+        for seq in self._places():
             # A derived object that is missing or was changed is passed over: the entries are the
             # truth, and `verify` says what is wrong with the rest.
             with suppress(NotFound, IntegrityError):
                 fold, digest = checkpoint.read(
                     self.store, self.model, seq, rebuild=self._rebuilt_pages
                 )
-                anchor = self.entry(seq + 1)
+                anchor = self._anchor(seq + 1)
                 if anchor.checkpoint == digest and anchor.prev == fold.head:
                     if seen is not None and seen[0] <= seq:
                         self._check_passed_over(seen)
                     return fold
         return Fold(self.model)
 
+    def _places(self) -> Iterator[int]:
+        """Yield where checkpoints may stand, the likeliest first."""
+        first = min(self._gathered, default=None)
+        if first == 0:
+            return  # all entries are at hand
+        if first is not None:
+            yield first - 1
+        yield from checkpoint.places(self.store, self.model)
+
+    def _anchor(self, seq: int) -> Entry:
+        """Return the entry behind a checkpoint; `raw` proves it, if it was gathered."""
+        if seq in self._gathered:
+            return Entry.decode(self._gathered[seq], model=self.model, seq=seq, prev=None)
+        return self.entry(seq)
+
     def _check_passed_over(self, seen: tuple[int, str]) -> None:
         """Look at the entry that was seen, although the checkpoint makes reading it needless."""
         key = entry_key(self.model, seen[0])
-        entry = Entry.decode(self._bytes(key), model=self.model, seq=seen[0], prev=None)
+        entry = Entry.decode(self._entries.read([key])[0], model=self.model, seq=seen[0], prev=None)
         check_seen(self.model, seen, seen[0], entry.hash)
 
     def _rebuilt_pages(self, last: int) -> Mapping[str, bytes]:
@@ -282,50 +331,20 @@ class Ledger:
             self._pages = {last: checkpoint.encode(fold)[1]}
         return self._pages[last]
 
-    def raw(self, *, after: int = -1) -> Iterator[tuple[int, bytes]]:
-        """Yield place and bytes of the entries behind *after*, without gaps and unchecked.
+    def raw(
+        self, *, after: int = -1, known: Mapping[int, bytes] = NOTHING
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield place and bytes of the entries behind *after*; see `Entries.behind`."""
+        return self._entries.behind(after, known=known)
 
-        Raises:
-            IntegrityError: An entry is missing, or something else stands among them.
-        """
-        for chunk in _chunks(self._keys(after), PARALLEL_READS * 4):
-            for key, data in zip(chunk, self._read_all(chunk), strict=True):
-                yield seq_of(key), data
+    @property
+    def _entries(self) -> Entries:
+        return Entries(self.store, self.model)
 
     def _tail(self, fold: Fold) -> Iterator[Entry]:
         """Yield the entries behind *fold*; the caller moves it along."""
         for seq, data in self.raw(after=fold.seq):
             yield Entry.decode(data, model=self.model, seq=seq, prev=fold.head)
-
-    def _keys(self, after: int) -> Iterator[str]:
-        start = entry_key(self.model, after) if after >= 0 else ""
-        expected = after + 1
-        for stored in self.store.list(f"ledger/{self.model}/", after=start):
-            seq = seq_of(stored.key)
-            if stored.key != entry_key(self.model, seq):
-                raise IntegrityError(f"foreign object {stored.key!r} in the ledger")
-            # A folder that is listed while others write may show the later of two entries and not
-            # the earlier. Whoever asks for the earlier by name gets it, if it is there at all.
-            for missing in range(expected, seq):
-                yield entry_key(self.model, missing)
-            yield stored.key
-            expected = seq + 1
-
-    def _read_all(self, keys: list[str]) -> list[bytes]:
-        if len(keys) <= 2:
-            return [self._bytes(key) for key in keys]
-        with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="ledger") as pool:
-            return list(pool.map(self._bytes, keys))
-
-    def _bytes(self, key: str) -> bytes:
-        try:
-            with self.store.open(key) as reader:
-                return reader.read()
-        except NotFound as error:
-            raise IntegrityError(
-                f"ledger of {self.model}: entry {seq_of(key)} is missing",
-                hint=f"cloudreg history {self.model} --verify",
-            ) from error
 
 
 def _trial(fold: Fold, entry: Entry) -> None:
@@ -348,17 +367,6 @@ class _ReadOnly:
 
     def put(self, summary: VersionSummary) -> None:
         self._new[summary.number] = summary
-
-
-def _chunks(keys: Iterator[str], size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    for key in keys:
-        chunk.append(key)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def timestamp(seconds: float) -> str:

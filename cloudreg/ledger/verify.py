@@ -9,7 +9,8 @@ from cloudreg.errors import IntegrityError, NotFound
 from cloudreg.ledger import checkpoint
 from cloudreg.ledger.entry import Entry
 from cloudreg.ledger.fold import Fold
-from cloudreg.ledger.log import PARALLEL_READS, Ledger
+from cloudreg.ledger.log import Ledger
+from cloudreg.ledger.reading import PARALLEL_READS
 from cloudreg.ledger.witness import Witness
 from cloudreg.names import sha256
 

@@ -57,6 +57,10 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
     "queue_scaling": lambda able: (
         EndpointKind.ASYNCHRONOUS in able.kinds and not able.queue_scaling
     ),
+    "queue_metrics": lambda able: (
+        able.queue_scaling and len(able.queue_metrics) < len(ScalingMetric)
+    ),
+    "queue_expires_s": lambda able: able.queue_expires_s is not None,
 }
 """Each capability, and whether a value is less than people expect: then it needs a reason."""
 
@@ -93,6 +97,8 @@ class CapabilityTests(KindTests, StreamTests, BatchTests):
         assert able.autoscaling or not able.scale_to_zero
         assert able.autoscaling == bool(able.scaling_metrics)
         assert able.autoscaling or not able.step_scaling
+        assert able.queue_scaling == bool(able.queue_metrics)
+        assert not able.queue_scaling or EndpointKind.ASYNCHRONOUS in able.kinds
         assert able.gpu_fallback >= 0
         assert able.accelerators or not able.gpu_fallback
         assert not set(able.nearest) & able.accelerators
@@ -124,9 +130,7 @@ class CapabilityTests(KindTests, StreamTests, BatchTests):
 
         assert {self.ask(server, name) for _ in range(100)} == {1, 2}
 
-    def test_variant_requests(
-        self, server: Server, able: Capabilities, live: EndpointSpec
-    ) -> None:
+    def test_variant_requests(self, server: Server, able: Capabilities, live: EndpointSpec) -> None:
         """A variant is asked by its name where declared; else that is refused with the reason."""
         name = live.variants[0].name
         if able.variant_requests:

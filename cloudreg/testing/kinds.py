@@ -14,7 +14,15 @@ from cloudreg.provider import Provider
 from cloudreg.testing.base import fresh
 from cloudreg.testing.planning import VERSION, planned, refused
 from cloudreg.testing.serving import Server, ServingTests, spec, variant
-from cloudreg.types import Asynchronous, EndpointKind, EndpointSpec, Scaling, Serverless
+from cloudreg.types import (
+    Asynchronous,
+    EndpointKind,
+    EndpointSpec,
+    Resources,
+    Scaling,
+    ScalingMetric,
+    Serverless,
+)
 
 NO_MEMORY_MIB = 1_000_003
 """Nobody sells that."""
@@ -147,18 +155,74 @@ class KindTests(ServingTests):
         with pytest.raises(NotFound):
             self.submit(server, fresh("kit-nobody"), self.question)
 
-    def test_queue_scaling(self, provider: Provider, target: str) -> None:
-        """Replicas that follow a queue, down to none, are accepted where declared; else refused."""
-        able = provider.capabilities
-        if EndpointKind.ASYNCHRONOUS not in able.kinds:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def queueing(cls, provider: Provider) -> Capabilities:
+        """Return the capabilities of a target with asynchronous endpoints."""
+        if EndpointKind.ASYNCHRONOUS not in provider.capabilities.kinds:
             pytest.skip("no asynchronous endpoints; test_kinds checks that they are refused")
-        for bounds in (Scaling(min_replicas=0, max_replicas=1), Scaling(max_replicas=2)):
+        return provider.capabilities
+
+    def test_queue_scaling(self, server: Server, queueing: Capabilities, target: str) -> None:
+        """Replicas follow a queue, down to none, and are kept as asked; else both are refused."""
+        metric = min(queueing.queue_metrics, default=ScalingMetric.CONCURRENCY)
+        for bounds in (
+            Scaling(min_replicas=0, max_replicas=1, metric=metric),
+            Scaling(max_replicas=2, metric=metric),
+        ):
             following = planned(variant("primary", VERSION, scaling=bounds))
-            wanted = of_kind(following, EndpointKind.ASYNCHRONOUS, able)
-            if able.queue_scaling:
-                able.require(wanted, target=target)
-            else:
-                refused(able, "queue_scaling", wanted, target=target)
+            wanted = of_kind(following, EndpointKind.ASYNCHRONOUS, queueing)
+            if not queueing.queue_scaling:
+                refused(queueing, "queue_scaling", wanted, target=target)
+                continue
+            queueing.require(wanted, target=target)
+            real = replace(
+                wanted,
+                name=server.name(),
+                variants=(variant("primary", server.version(1), scaling=bounds),),
+            )
+            server.start(real)
+            assert server.seen(real.name).spec == real
+            request_id = self.submit(server, real.name, self.question)
+            assert self.answered_by(self.result(server, real.name, request_id)) == 1
+
+    @pytest.mark.parametrize("metric", ScalingMetric)
+    def test_queue_metrics(
+        self, queueing: Capabilities, target: str, metric: ScalingMetric
+    ) -> None:
+        """What replicas behind a queue can follow is accepted; all else is refused by name."""
+        if not queueing.queue_scaling:
+            pytest.skip("no queue_scaling; test_queue_scaling checks that it is refused")
+        gpu = metric is ScalingMetric.GPU_UTILIZATION
+        if gpu and not queueing.accelerators:
+            pytest.skip("no GPU to measure")
+        following = variant(
+            "primary",
+            VERSION,
+            resources=Resources.parse(min(queueing.accelerators)) if gpu else Resources(),
+            scaling=Scaling(max_replicas=2, metric=metric, target=60.0),
+        )
+        wanted = of_kind(planned(following), EndpointKind.ASYNCHRONOUS, queueing)
+        if metric in queueing.queue_metrics:
+            queueing.require(wanted, target=target)
+            return
+        error = refused(queueing, "queue_metrics", wanted, target=target)
+        assert metric in error.message
+        assert any(known in str(error.hint) for known in queueing.queue_metrics)
+
+    def test_queue_expires_s(self, queueing: Capabilities, target: str) -> None:
+        """Time that a request may have to wait is accepted as declared, and beyond it refused."""
+        if queueing.queue_expires_s is None:
+            queueing.require(expiring(10**9), target=target)
+            return
+        low, high = queueing.queue_expires_s
+        for kept_s in (low, high):
+            queueing.require(expiring(kept_s), target=target)
+        for asked_s, kept_s in ((low - 1, low), (high + 1, high)):
+            if asked_s < 1:
+                continue  # nobody can ask for that
+            error = refused(queueing, "queue_expires_s", expiring(asked_s), target=target)
+            assert error.hint == f"expires_s = {kept_s}"
 
     def submit(self, server: Server, name: str, body: bytes) -> str:
         """Queue a request, and return its id."""
@@ -181,6 +245,15 @@ def serverless(plain: EndpointSpec, memory_mib: int, concurrency: int) -> Endpoi
     """Return the endpoint as a serverless one."""
     part = Serverless(memory_mib=memory_mib, max_concurrency=concurrency)
     return replace(plain, kind=EndpointKind.SERVERLESS, serverless=part)
+
+
+def expiring(expires_s: int) -> EndpointSpec:
+    """Return an asynchronous endpoint that is only asked about."""
+    return replace(
+        planned(variant("primary", VERSION)),
+        kind=EndpointKind.ASYNCHRONOUS,
+        asynchronous=Asynchronous(expires_s=expires_s),
+    )
 
 
 def of_kind(plain: EndpointSpec, kind: EndpointKind, able: Capabilities) -> EndpointSpec:

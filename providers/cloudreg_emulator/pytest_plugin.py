@@ -15,14 +15,14 @@ stands for which image.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
-from cloudreg_emulator.aws import aws
-from cloudreg_emulator.aws.emulator import Emulator
-from cloudreg_emulator.aws.server import AwsServer
-from cloudreg_emulator.google.emulator import Google
-from cloudreg_emulator.google.environment import applied, environment
+if TYPE_CHECKING:
+    from cloudreg_emulator.aws.emulator import Emulator
+    from cloudreg_emulator.aws.server import AwsServer
+    from cloudreg_emulator.google.emulator import Google
 
 
 @pytest.fixture
@@ -42,6 +42,9 @@ def emulated_aws(
     emulated_images: Mapping[str, Sequence[str]], emulated_scale: float
 ) -> Iterator[Emulator]:
     """AWS for boto3 in this process; gone after the test."""
+    # Each cloud takes a second to import, and a test needs one of them.
+    from cloudreg_emulator.aws import aws
+
     with aws(images=emulated_images, scale=emulated_scale) as emulator:
         yield emulator
 
@@ -51,6 +54,8 @@ def aws_server(
     emulated_images: Mapping[str, Sequence[str]], emulated_scale: float
 ) -> Iterator[AwsServer]:
     """AWS for all processes that this test starts, and for itself; gone after the test."""
+    from cloudreg_emulator.aws.server import AwsServer
+
     with AwsServer(images=emulated_images, scale=emulated_scale) as server:
         yield server
 
@@ -60,6 +65,9 @@ def google_server(
     emulated_images: Mapping[str, Sequence[str]], emulated_scale: float
 ) -> Iterator[Google]:
     """Google Cloud for all processes that this test starts, and for itself; gone after it."""
+    from cloudreg_emulator.google.emulator import Google
+    from cloudreg_emulator.google.environment import applied, environment
+
     with (
         Google(images=emulated_images, scale=emulated_scale) as google,
         applied(environment(google)),

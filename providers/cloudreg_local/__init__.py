@@ -42,4 +42,5 @@ PLUGIN = ProviderPlugin(
     open=_open,
     capabilities=_capabilities,
     extra="local",
+    remote=False,
 )

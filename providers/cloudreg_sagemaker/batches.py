@@ -131,9 +131,7 @@ class SageMakerBatch:
         """Return CreateModel and CreateTransformJob."""
         settings = self._settings
         check_environment(spec.env, target=self._target)
-        image = images.image_for(
-            version, settings, resources=spec.resources, target=self._target
-        )
+        image = images.image_for(version, settings, resources=spec.resources, target=self._target)
         for name, value in (("role", settings.role), ("image", image)):
             if value is None:
                 raise ConfigError(

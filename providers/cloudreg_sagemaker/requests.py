@@ -191,9 +191,7 @@ def _model(
     return request
 
 
-def _files(
-    spec: EndpointSpec, variant: Variant, settings: SageMakerSettings
-) -> dict[str, Any]:
+def _files(spec: EndpointSpec, variant: Variant, settings: SageMakerSettings) -> dict[str, Any]:
     """Return where a container's files are.
 
     Source: ModelDataSource of ContainerDefinition in botocore's service model: not with
@@ -232,9 +230,7 @@ def _variant(
     return request
 
 
-def _serverless(
-    variant: Variant, model: Mapping[str, Any], asked: Serverless
-) -> dict[str, Any]:
+def _serverless(variant: Variant, model: Mapping[str, Any], asked: Serverless) -> dict[str, Any]:
     """Return a variant without machines; what speaks of them is refused beside it."""
     config = {"MemorySizeInMB": asked.memory_mib, "MaxConcurrency": asked.max_concurrency}
     if asked.provisioned_concurrency is not None:

@@ -40,6 +40,7 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         max_request_bytes=DEDICATED_BYTES if dedicated else SHARED_BYTES,
         variant_requests=False,
         variant_metrics=True,
+        batch=True,
         reasons={
             "max_replicas": "more machines than a project's quota ever starts with",
             "accelerators": "Google has no machine with it",
@@ -47,7 +48,6 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
             "scaling_metrics": "Vertex AI does not count requests in flight",
             "pools": "a deployed model has machines of its own here",
             "cooldowns": "Vertex AI chooses them itself",
-            "batch": "its jobs are not mapped yet",
             "kinds": "Vertex AI has online endpoints alone",
             "step_scaling": "Vertex AI's autoscaling has a target and no steps",
             "gpu_fallback": "a deployed model has one machine type",

@@ -30,6 +30,9 @@ FASTER = frozenset({5, 6, 10})
 STALE_LOOKS = 10
 """Looks after a creation or a deletion that may still show what was before it."""
 
+DISCARDS = 5
+"""How often the models of an endpoint that is gone are removed: such an operation can fail."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
@@ -235,6 +238,8 @@ class Removal:
         self._endpoint = name
         self._made = seen.create_time if seen is not None else None
         self._under_way: str | None = None
+        self._discarding: list[str] = []
+        self._rounds = 0
         self._done: OperationStatus | None = None
 
     @property
@@ -279,13 +284,24 @@ class Removal:
     def _tidy(self, *, gone: bool) -> OperationStatus:
         """Remove what was made for the endpoint; the specs last, which tell that it was there."""
         if gone:
-            for own in self._bench.hosting.own_models(self._endpoint):
-                with suppress(NotFound, Conflict):
-                    self._bench.hosting.discard(own.name)
+            if self._is_discarding():
+                return _running("removing its models")
             for asked in self._bench.records.of(self._endpoint):
                 self._bench.records.forget(asked)
         self._done = OperationStatus(state=OperationState.SUCCEEDED, progress=1.0)
         return self._done
+
+    def _is_discarding(self) -> bool:
+        """Whether models of the endpoint are on their way out; later nobody would look for them."""
+        hosting = self._bench.hosting
+        if any(not hosting.operation(one, what=self.name).done for one in self._discarding):
+            return True
+        self._discarding, self._rounds = [], self._rounds + 1
+        if self._rounds <= DISCARDS:
+            for own in hosting.own_models(self._endpoint):
+                with suppress(NotFound, Conflict):
+                    self._discarding.append(hosting.discard(own.name))
+        return bool(self._discarding)
 
 
 def _running(message: str) -> OperationStatus:

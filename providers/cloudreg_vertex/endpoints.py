@@ -26,6 +26,7 @@ from cloudreg_vertex.changes import Bench, Change, Removal
 from cloudreg_vertex.hosting import Hosting
 from cloudreg_vertex.logs import EndpointLogs
 from cloudreg_vertex.metrics import EndpointMetrics
+from cloudreg_vertex.native import SdkObjects
 from cloudreg_vertex.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class VertexEndpoints:
         self._capabilities = capabilities
         self._target = target
         self._now = now
+        self._native = SdkObjects(services, settings, target=target)
         self._hosting = Hosting(services, version="v1beta1" if settings.preview else "v1")
         self._records = Records(store, root=f"vertex/{settings.location}/endpoints/", target=target)
         self._logs = EndpointLogs(services, settings, target=target)
@@ -183,12 +185,13 @@ class VertexEndpoints:
         return self._logs.tail(name, lines=lines, deployed=deployed, since=seen.create_time)
 
     def native(self, name: str) -> Any:
-        """Return the SDK's ``Endpoint`` message.
+        """Return the ``Endpoint`` message, or with ``native = "sdk"`` `aiplatform.Endpoint`.
 
         Raises:
             NotFound: No such endpoint.
         """
-        return self._needed(name)
+        seen = self._needed(name)
+        return self._native.endpoint(seen.name) if self._native.wanted else seen
 
     def _checked(
         self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from xml.sax.saxutils import unescape
@@ -37,6 +38,9 @@ _REPEATED = (408, 429, 500, 502, 503, 504)
 
 _TIMEOUT = (10, 300)
 """Seconds for a connection, and between two packets: a part may take long on a thin line."""
+
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Source: https://requests.readthedocs.io/en/latest/user/advanced/#ssl-cert-verification"""
 
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
@@ -171,6 +175,27 @@ class Gcs:
             headers=headers,
             data=data,
         )
+
+    def certificates(self) -> bytes | None:
+        """Return whom requests is told to trust: a proxy with certificates of its own may be near.
+
+        Raises:
+            ConfigError: They cannot be read.
+        """
+        for variable in _BUNDLES:
+            bundle = os.environ.get(variable)
+            if not bundle:
+                continue
+            path = Path(bundle)
+            try:
+                # A folder as well as a file, as OpenSSL has them.
+                files = sorted(path.iterdir()) if path.is_dir() else [path]
+                return b"\n".join(file.read_bytes() for file in files)
+            except OSError as error:
+                raise ConfigError(
+                    f"{variable}: {bundle} cannot be read: {error.strerror}", target=self._target
+                ) from error
+        return None
 
     def close(self) -> None:
         """Close every connection."""

@@ -18,14 +18,50 @@ MAX_LINES = 1000
 TIMEOUT_S = 30.0
 
 
-class EndpointLogs:
-    """The logs of one location's endpoints."""
+class _Logs:
+    """What Cloud Logging has of one project."""
 
     def __init__(self, services: Services, settings: VertexSettings, *, target: str) -> None:
         """Use an authorised session; nothing is sent."""
         self._services = services
         self._settings = settings
         self._target = target
+
+    def _last(self, wanted: list[str], lines: int, *, what: str) -> list[str]:
+        if lines < 1:
+            return []
+        body = {
+            "resourceNames": [f"projects/{self._settings.project}"],
+            "filter": " AND ".join(wanted),
+            "orderBy": "timestamp desc",
+            "pageSize": min(lines, MAX_LINES),
+        }
+        host = self._settings.address or HOST
+        with translated(what, target=self._target):
+            answer = self._services.session().post(
+                f"{host}/v2/entries:list", json=body, timeout=TIMEOUT_S
+            )
+        check(answer, what, target=self._target)
+        entries = answer.json().get("entries", ())
+        return [_text(entry) for entry in reversed(entries)][-lines:]
+
+
+class JobLogs(_Logs):
+    """The logs of batch prediction jobs."""
+
+    def tail(self, job: str, *, lines: int) -> list[str]:
+        """Return the last lines, oldest first; none where nothing was written.
+
+        Args:
+            job: The number that ends the job's name.
+            lines: How many at most.
+        """
+        wanted = ['resource.type="ml_job"', f'resource.labels.job_id="{job}"']
+        return self._last(wanted, lines, what=f"logs of job {job}")
+
+
+class EndpointLogs(_Logs):
+    """The logs of one location's endpoints."""
 
     def tail(
         self,
@@ -43,8 +79,6 @@ class EndpointLogs:
             deployed: Of this deployed model only, by its id.
             since: Earlier lines are another endpoint's of the same name.
         """
-        if lines < 1:
-            return []
         wanted = [
             'resource.type="aiplatform.googleapis.com/Endpoint"',
             f'resource.labels.location="{self._settings.location}"',
@@ -54,21 +88,7 @@ class EndpointLogs:
             wanted.append(f'labels.deployed_model_id="{deployed}"')
         if since is not None:
             wanted.append(f'timestamp>="{since.astimezone(datetime.UTC).isoformat()}"')
-        body = {
-            "resourceNames": [f"projects/{self._settings.project}"],
-            "filter": " AND ".join(wanted),
-            "orderBy": "timestamp desc",
-            "pageSize": min(lines, MAX_LINES),
-        }
-        what = f"logs of endpoint {endpoint}"
-        host = self._settings.address or HOST
-        with translated(what, target=self._target):
-            answer = self._services.session().post(
-                f"{host}/v2/entries:list", json=body, timeout=TIMEOUT_S
-            )
-        check(answer, what, target=self._target)
-        entries = answer.json().get("entries", ())
-        return [_text(entry) for entry in reversed(entries)][-lines:]
+        return self._last(wanted, lines, what=f"logs of endpoint {endpoint}")
 
 
 def check(answer: Any, what: str, *, target: str) -> None:

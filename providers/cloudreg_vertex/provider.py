@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import NoBatch, ProviderContext
+from cloudreg.provider import ProviderContext
 from cloudreg_vertex.abilities import capabilities
+from cloudreg_vertex.batches import VertexBatch
 from cloudreg_vertex.endpoints import VertexEndpoints
 from cloudreg_vertex.registry import VertexRegistry
 from cloudreg_vertex.services import Services
@@ -33,8 +34,9 @@ class VertexProvider:
         self.endpoints = VertexEndpoints(
             self.services, self.store, settings, self.capabilities, target=context.target
         )
-
-        self.batch = NoBatch("batch prediction jobs are not mapped yet", target=context.target)
+        self.batch = VertexBatch(
+            self.services, self.store, settings, self.capabilities, target=context.target
+        )
 
     def close(self) -> None:
         """Let go of the clients; endpoints stay."""

@@ -7,9 +7,9 @@ must be decided between processes is decided in the store, where only one can be
     vertex/<location>/registry/churn/numbers/7         the digest that took the number first
     vertex/<location>/registry/metrics.yaml            the schema of what evaluations hold
 
-An upload takes time there, and a process that is killed may leave one that ends after it. So two
-versions of one digest can come to be; the older one stays, and the next publication removes the
-other.
+An upload takes time there, and a process that is killed may leave one that ends after it: whoever
+comes next waits for it. Two that upload at the same moment make two versions of one digest; the
+older one stays, and the other is taken back, at the latest by the next publication.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cloudreg.objects.layout import lay_out
 from cloudreg.provider import ObjectStore
 from cloudreg.types import ModelVersion, PublishedVersion
 from cloudreg_vertex import labels, models
+from cloudreg_vertex.native import SdkObjects
 
 if TYPE_CHECKING:
     from cloudreg_vertex.services import Services
@@ -45,10 +46,11 @@ class VertexRegistry:
         self._store = store
         self._settings = settings
         self._target = target
+        self._native = SdkObjects(services, settings, target=target)
 
     def publish(self, version: ModelVersion) -> PublishedVersion:
         model = check_model(version.model)
-        found = self._of_digest(model, version.digest)
+        found = self._of_digest(model, version.digest) or self._under_way(model, version.digest)
         if not found:
             request = models.model_from(
                 version, self._settings, artifacts="", env={}, target=self._target
@@ -116,7 +118,7 @@ class VertexRegistry:
                 self._store.delete(number)
 
     def native(self, model: str, digest: str) -> Any:
-        """Return the SDK's ``Model`` message of a version.
+        """Return the ``Model`` message of a version, or with ``native = "sdk"`` `aiplatform.Model`.
 
         Raises:
             NotFound: The version is not published there.
@@ -124,7 +126,17 @@ class VertexRegistry:
         found = self._of_digest(check_model(model), check_digest(digest))
         if not found:
             raise NotFound(f"{model}: {short(digest)} is not published there", target=self._target)
+        if self._native.wanted:
+            return self._native.model(found[0].name.partition("@")[0], found[0].version_id)
         return found[0]
+
+    def _under_way(self, model: str, digest: str) -> list[Any]:
+        """Return the versions of a digest once nothing is done to the model any more.
+
+        A process that was killed may have begun the very upload that is missing.
+        """
+        self._services.settle(self._name(model), what=model)
+        return self._of_digest(model, digest)
 
     def _upload(self, version: ModelVersion, request: dict[str, Any]) -> str | None:
         """Upload, and return the new version's id; None where somebody else was first."""

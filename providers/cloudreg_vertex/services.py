@@ -127,15 +127,7 @@ class Services:
             CloudregError: It failed; the words are Google's.
         """
         name = self.call(service, method, request, what=what).operation.name
-        done = poll_until(
-            lambda: self.operation(name, what=what),
-            lambda seen: bool(seen.done),
-            timeout_s=timeout_s,
-        )
-        if done is None:
-            raise OperationTimeout(
-                f"{what}: {name} is still running after {timeout_s:g} s", target=self._target
-            )
+        done = self._ended(name, what=what, timeout_s=timeout_s)
         if done.error.code:
             raise refusal(
                 CODES.get(done.error.code, "UNKNOWN"),
@@ -144,6 +136,15 @@ class Services:
                 target=self._target,
             )
         return done
+
+    def settle(self, resource: str, *, what: str, timeout_s: float = REGISTRY_S) -> None:
+        """Return once nothing is done to a resource any more, whoever began it.
+
+        Raises:
+            OperationTimeout: Something is still running.
+        """
+        for one in self.operations(resource, what=what):
+            self._ended(one.name, what=what, timeout_s=timeout_s)
 
     def operation(self, name: str, *, what: str) -> Any:
         """Return an operation as it stands: a ``google.longrunning.Operation``."""
@@ -161,6 +162,19 @@ class Services:
                 retry=_retry("list_operations"),
             )
         return [one for one in answer.operations if not one.done]
+
+    def _ended(self, name: str, *, what: str, timeout_s: float) -> Any:
+        """Wait until an operation is done, and return it."""
+        done = poll_until(
+            lambda: self.operation(name, what=what),
+            lambda seen: bool(seen.done),
+            timeout_s=timeout_s,
+        )
+        if done is None:
+            raise OperationTimeout(
+                f"{what}: {name} is still running after {timeout_s:g} s", target=self._target
+            )
+        return done
 
     def client(self, service: str, version: str = "v1") -> Any:
         """Return one of the SDK's clients."""
@@ -190,7 +204,7 @@ class Services:
                 self._session = (
                     requests.Session()
                     if self._settings.is_emulated
-                    else AuthorizedSession(self._credentials())
+                    else AuthorizedSession(self.credentials())
                 )
             return self._session
 
@@ -208,7 +222,8 @@ class Services:
                 self._session.close()
             self._session = None
 
-    def _credentials(self) -> Any:
+    def credentials(self) -> Any:
+        """Return those of Google's own chain; anonymous ones for an emulator."""
         if self._found is None:
             import google.auth
             from google.auth.credentials import AnonymousCredentials
@@ -230,7 +245,7 @@ class Services:
         if self._settings.transport == "grpc":
             if address is None:
                 host = host or f"{self._settings.location}{_HOST}"
-                return kind(credentials=self._credentials(), client_options={"api_endpoint": host})
+                return kind(credentials=self.credentials(), client_options={"api_endpoint": host})
             import grpc
 
             transport = kind.get_transport_class("grpc")
@@ -239,7 +254,7 @@ class Services:
             return kind(transport=transport(channel=channel, host=plain))
         address = address or f"https://{host or self._settings.location + _HOST}"
         return kind(
-            credentials=self._credentials(),
+            credentials=self.credentials(),
             transport="rest",
             client_options={"api_endpoint": address.rstrip("/")},
         )

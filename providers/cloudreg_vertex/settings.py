@@ -75,6 +75,8 @@ class VertexSettings(_Section):
         reservation: A reservation whose machines are used.
         preview: Whether v1beta1 of the API may be used, for what v1 lacks: scale to zero.
         transport: How the SDK speaks with Vertex AI.
+        native: Whose objects ``native()`` returns: the API's messages, or ``aiplatform.Model`` and
+            ``aiplatform.Endpoint`` of the high-level SDK, which takes seconds to import.
         endpoint_url: Where Vertex AI answers, for emulators; ``VERTEX_EMULATOR_HOST`` says so too.
         storage_url: Where Cloud Storage answers, for emulators; ``STORAGE_EMULATOR_HOST`` says
             so too.
@@ -103,6 +105,7 @@ class VertexSettings(_Section):
     reservation: Reservation | None = None
     preview: bool = False
     transport: Literal["rest", "grpc"] = "rest"
+    native: Literal["message", "sdk"] = "message"
     endpoint_url: Address | None = None
     storage_url: Address | None = None
     grpc_address: Address | None = None

@@ -200,10 +200,13 @@ class GcsObjects:
         from obstore.store import GCSStore
 
         options: ClientConfig = {
-            "allow_http": gcs.address is not None,
+            "allow_http": gcs.address is not None and gcs.address.startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
             "timeout": _TIMEOUT,
         }
+        certificates = gcs.certificates()
+        if certificates is not None:
+            options["root_certificate"] = certificates
         config: GCSConfig = {}
         if gcs.address is not None:
             # What the environment says of credentials must not reach an emulator.

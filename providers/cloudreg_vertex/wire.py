@@ -135,11 +135,9 @@ def _status(
         return EndpointStatus.FAILED, "nothing is deployed to it"
     if missing:
         return EndpointStatus.DEGRADED, f"{', '.join(missing)}: not deployed"
-    known = {one.id for one in there.values()}
-    foreign = {i: p for i, p in dict(seen.traffic_split).items() if i not in known and p}
-    if foreign:
-        shares = ", ".join(f"{percent} % to deployed model {i}" for i, percent in foreign.items())
-        return EndpointStatus.DEGRADED, f"somebody sends {shares}"
+    stray = _stray(seen, {one.id for one in there.values()})
+    if stray:
+        return EndpointStatus.DEGRADED, stray
     empty = [
         f"{v.name}: no replica of {v.desired_replicas} is ready"
         for v in variants
@@ -148,6 +146,17 @@ def _status(
     if empty:
         return EndpointStatus.DEGRADED, "; ".join(empty)
     return EndpointStatus.READY, ""
+
+
+def _stray(seen: Any, known: set[str]) -> str:
+    """Return what is said of deployed models that belong to no variant; nothing without them."""
+    foreign = {i: p for i, p in dict(seen.traffic_split).items() if i not in known and p}
+    if foreign:
+        shares = ", ".join(f"{percent} % to deployed model {i}" for i, percent in foreign.items())
+        return f"somebody sends {shares}"
+    idle = [one.display_name or one.id for one in seen.deployed_models if one.id not in known]
+    # Machines that nobody asked for: a process that woke up too late may have taken them.
+    return f"deployed and needed by nothing: {', '.join(idle)}" if idle else ""
 
 
 def _strange(seen: Any, name: str) -> EndpointSpec:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from cryptography import x509
@@ -76,11 +77,35 @@ with ThreadPoolExecutor(8) as pool:
 """
 
 
+S3_UPLOADER = """
+import sys, boto3
+from sagemaker.core.helper.session_helper import Session
+from sagemaker.core.s3 import S3Uploader
+folder, url, prefix = sys.argv[1:]
+S3Uploader.upload(folder, f"s3://bucket/{prefix}", sagemaker_session=Session(boto3.Session()))
+"""
+
+SDK = Path(os.environ.get("SAGEMAKER_SDK") or "-", "bin", "python")
+"""Of the environment that has the SageMaker SDK."""
+
+
+def _not_measured() -> Iterator[str]:
+    """Yield the peers that are not here, and what would bring them."""
+    if not peer("aws"):
+        yield "aws s3 cp (make bench-peers)"
+    if not SDK.exists():
+        yield "the SageMaker SDK's S3Uploader (make sdk)"
+    if find_spec("awscrt") is None:
+        yield "boto3 with its CRT transfers (pip install 'boto3[crt]')"
+
+
 def run() -> None:
     """One file, then two hundred, near and far."""
     if shutil.which("g++") is None:
         print("upload: not measured, there is no g++ to build the sink with")
         return
+    for absent in _not_measured():
+        print(f"upload: not measured: {absent}")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         sink, certificate, key = work / "sink", work / "certificate.pem", work / "key.pem"
@@ -131,6 +156,13 @@ def _compare(title: str, model: Path, url: str, certificate: Path, work: Path) -
             *(str(model), f"s3://bucket/run-{next(runs)}"),
             cwd=work,
             env=environment,
+        )
+    if SDK.exists():
+        # It has no word for an endpoint; boto3 underneath has a variable.
+        contestants["S3Uploader"] = lambda: command(
+            *(str(SDK.absolute()), "-c", S3_UPLOADER, str(model), url, f"run-{next(runs)}"),
+            cwd=work,
+            env={**environment, "AWS_ENDPOINT_URL": url},
         )
     cpu: dict[str, float] = {}
     seconds = race(contestants, rounds=3, cpu=cpu)

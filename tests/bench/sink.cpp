@@ -1,6 +1,8 @@
 // An S3 that keeps nothing: it measures clients, and answers as little as they need for an upload.
 //
-//   sink CERTIFICATE KEY [DELAY_MS [MB_PER_S]]
+//   sink CERTIFICATE KEY [DELAY_MS [MB_PER_S [google]]]
+//
+// With the last word it is a Cloud Storage instead: see google.hpp.
 //
 // It listens on a free port of the loopback with TLS and prints that port. Sizes are remembered,
 // bytes are not. DELAY_MS is how late each answer is, MB_PER_S what a connection can carry: a model
@@ -27,6 +29,7 @@ using namespace std;
 using Clock = chrono::steady_clock;
 using Fields = map<string, string>;
 
+static bool google = false;
 static int delay_ms = 0;
 static double bytes_per_s = 0;
 static mutex lock_;
@@ -34,9 +37,12 @@ static map<string, uint64_t> objects;
 static map<string, map<int, uint64_t>> uploads;
 static uint64_t next_upload = 1;
 
+#include "crc32c.hpp"
+
 struct Connection {
   SSL* ssl;
   vector<char> buffer = vector<char>(1 << 18);
+  uint32_t checksum = 0;  // of the last body, where somebody asks for it
   size_t start = 0, end = 0;
 
   bool fill() {
@@ -68,6 +74,7 @@ struct Connection {
     for (uint64_t seen = 0; seen < size;) {
       if (start == end && !fill()) return false;
       size_t count = min<uint64_t>(size - seen, end - start);
+      if (google) checksum = crc32c(checksum, &buffer[start], count);
       start += count;
       seen += count;
       if (bytes_per_s > 0) {
@@ -133,6 +140,7 @@ struct Answer {
   int status = 200;
   string body;
   string length;  // of a HEAD, which has no body
+  string headers = "";
 };
 
 // Size of what a copy brings: of a range where one is named, else of the source.
@@ -175,7 +183,7 @@ static Answer answered(const string& method, const string& path, Fields query, F
   if (method == "POST" && query.count("uploads")) {
     string id = "u" + to_string(next_upload++);
     uploads[id];
-    return {200, "<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>" + id +
+    return {200, "<InitiateMultipartUploadResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Bucket>b</Bucket><Key>k</Key><UploadId>" + id +
                      "</UploadId></InitiateMultipartUploadResult>", ""};
   }
   if (method == "POST") {
@@ -203,6 +211,8 @@ static Answer answered(const string& method, const string& path, Fields query, F
   return {200, "", to_string(found->second)};
 }
 
+#include "google.hpp"
+
 static void serve(int socket, SSL_CTX* context) {
   int on = 1;
   setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -225,17 +235,21 @@ static void serve(int socket, SSL_CTX* context) {
     if (!good) break;
     if (delay_ms) this_thread::sleep_for(chrono::milliseconds(delay_ms));
     if (headers.count("expect") && !connection.write("HTTP/1.1 100 Continue\r\n\r\n")) break;
+    size_t mark = min(target.find('?'), target.size());
+    string path = target.substr(0, mark);
+    Fields query = parsed(mark < target.size() ? target.substr(mark + 1) : "");
+    connection.checksum = google ? checksum_before(query) : 0;
     good = headers["transfer-encoding"] == "chunked"
                ? connection.skip_chunks()
                : connection.skip(number(headers, "content-length"));
     if (!good) break;
-    size_t mark = min(target.find('?'), target.size());
-    string query = mark < target.size() ? target.substr(mark + 1) : "";
-    Answer answer = answered(method, decoded(target.substr(0, mark)), parsed(query), headers);
+    Answer answer = google
+                        ? answered_by_google(method, path, query, headers, connection.checksum)
+                        : answered(method, decoded(path), query, headers);
     string length = answer.length.empty() ? to_string(answer.body.size()) : answer.length;
     string head = "HTTP/1.1 " + to_string(answer.status) +
                   " OK\r\nETag: \"e\"\r\nx-amz-bucket-region: us-east-1\r\n"
-                  "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n";
+                  "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n" + answer.headers;
     if (answer.status != 204) head += "Content-Length: " + length + "\r\n";
     good = connection.write(head + "\r\n" + (method == "HEAD" ? "" : answer.body));
   }
@@ -247,6 +261,7 @@ int main(int count, char** words) {
   if (count < 3) return 64;
   if (count > 3) delay_ms = atoi(words[3]);
   if (count > 4) bytes_per_s = atof(words[4]) * 1e6;
+  google = count > 5;
   signal(SIGPIPE, SIG_IGN);
   SSL_CTX* context = SSL_CTX_new(TLS_server_method());
   if (SSL_CTX_use_certificate_chain_file(context, words[1]) != 1 ||

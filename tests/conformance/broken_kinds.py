@@ -11,10 +11,24 @@ from broken_capabilities import lenient
 from memory import BARE, SOUND, MemoryEndpoints
 from mutants import claims, noticed_by
 
+from cloudreg.capabilities import Capabilities
 from cloudreg.errors import InvalidRequest, NotFound, OperationFailed, OperationTimeout
-from cloudreg.types import Asynchronous, EndpointSpec, Serverless
+from cloudreg.types import Asynchronous, EndpointKind, EndpointSpec, Serverless
 
 Pieces = Generator[bytes, None, None]
+
+
+class Impatient(Capabilities):
+    """What is declared of waiting is refused after all."""
+
+    def require(self, spec: EndpointSpec, *, target: str) -> None:
+        halved = replace(SOUND, queue_expires_s=(60, 3600))
+        Capabilities.require(halved, spec, target=target)
+
+    @classmethod
+    def of(cls, able: Capabilities) -> Capabilities:
+        return cls(**{name: getattr(able, name) for name in able.__dataclass_fields__})
+
 
 claims("StreamsInSecret", "test_streaming", BARE)
 claims("RefusesNoKind", "test_kinds", lenient(BARE))
@@ -23,8 +37,32 @@ claims("RefusesNoCrowd", "test_serverless_concurrency", lenient(SOUND))
 claims(
     "FollowsNoQueue",
     "test_queue_scaling",
-    lenient(replace(SOUND, queue_scaling=False)),
+    lenient(replace(SOUND, queue_scaling=False, queue_metrics=frozenset())),
 )
+claims("FollowsAnythingBehindAQueue", "test_queue_metrics", lenient(SOUND))
+claims("LetsRequestsWaitForEver", "test_queue_expires_s", lenient(SOUND))
+claims("RefusesPatience", "test_queue_expires_s", Impatient.of(SOUND))
+claims(
+    "FollowsAQueueByNothing",
+    "test_values_make_sense",
+    replace(SOUND, queue_metrics=frozenset()),
+)
+claims(
+    "FollowsNoQueueByConcurrency",
+    "test_values_make_sense",
+    replace(SOUND, queue_scaling=False),
+)
+claims(
+    "FollowsQueuesItHasNot",
+    "test_values_make_sense",
+    replace(SOUND, kinds=frozenset({EndpointKind.REAL_TIME})),
+)
+for field in ("queue_metrics", "queue_expires_s"):
+    claims(
+        f"NoReasonFor{field}",
+        "test_lesser_values_have_reasons",
+        replace(SOUND, reasons={k: v for k, v in SOUND.reasons.items() if k != field}),
+    )
 
 
 @noticed_by("test_streaming", kit="capabilities")
@@ -132,3 +170,22 @@ class QueuesEverything(MemoryEndpoints):
             raise NotFound(name)
         served.queue.append(body)
         return f"{len(served.queue):04}"
+
+
+@noticed_by("test_queue_scaling", kit="capabilities")
+class ForgetsTheRest(MemoryEndpoints):
+    def spec_shown(self, spec: EndpointSpec) -> EndpointSpec:
+        if spec.asynchronous is None:
+            return spec
+        first = spec.variants[0]
+        awake = replace(first.scaling, min_replicas=max(1, first.scaling.min_replicas))
+        return replace(spec, variants=(replace(first, scaling=awake),))
+
+
+@noticed_by("test_queue_scaling", kit="capabilities")
+class AnswersNobodyAtRest(MemoryEndpoints):
+    def result(self, name: str, request_id: str) -> bytes | None:
+        spec = self.served[name].wanted
+        if any(v.scaling.min_replicas == 0 for v in spec.variants):
+            raise OperationFailed("nobody woke it")
+        return super().result(name, request_id)

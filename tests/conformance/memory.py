@@ -412,9 +412,7 @@ class MemoryEndpoints:
         accept: str = LINES,
         variant: str | None = None,
     ) -> Generator[bytes, None, None]:
-        self.invoke(
-            name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
-        )
+        self.invoke(name, body, content_type=content_type, timeout_s=timeout_s, variant=variant)
         asked = json.loads(body)
         for number in range(asked["stream"]):
             yield b"row %d\n" % number
@@ -489,11 +487,15 @@ SOUND = Capabilities(
     serverless_memory_mib=(1024, 3072),
     serverless_concurrency=5,
     queue_scaling=True,
+    queue_metrics=frozenset({ScalingMetric.CONCURRENCY}),
+    queue_expires_s=(60, 43_200),
     reasons={
         "max_request_bytes": "memory is not endless",
         "serverless_memory_mib": "it comes in threes",
         "serverless_concurrency": "memory is not endless",
         "scaling_metrics": "memory has no processors",
+        "queue_metrics": "memory knows who waits, and nothing else",
+        "queue_expires_s": "memory forgets",
     },
     nearest={"A10G": "L4 is the nearest (24 GB)"},
 )

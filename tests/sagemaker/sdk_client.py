@@ -22,6 +22,7 @@ def read_back(asked: dict) -> dict:
     """Read everything with the SDK's classes, and let cloudreg hand them out as well."""
     group = ModelPackageGroup.get(model_package_group_name=asked["model"])
     package = ModelPackage.get(model_package_name=asked["package"])
+    listed = ModelPackage.get_all(model_package_group_name=asked["model"])
     endpoint = Endpoint.get(endpoint_name=asked["endpoint"])
     answer = endpoint.invoke(body=b"{}", content_type="application/json")
     settings = PLUGIN.settings()(**asked["section"], native="sdk")
@@ -33,6 +34,7 @@ def read_back(asked: dict) -> dict:
     return {
         "group": group.model_package_group_name,
         "described": package.model_package_description,
+        "listed": [one.model_package_description for one in listed],
         "stage": package.model_life_cycle.stage,
         "status": endpoint.endpoint_status,
         "answer": json.loads(answer.body.read()),

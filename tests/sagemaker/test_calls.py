@@ -6,18 +6,27 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cloudreg import Workspace, plugins
+from cloudreg.ledger import Draft, Lease
+from cloudreg.ledger.checkpoint import EVERY
 from cloudreg.manifest import Lineage
+from cloudreg.operations import wait
+from cloudreg.plan import spec_json
 from cloudreg.testing.base import fresh
+from cloudreg.testing.serving import Server
 from cloudreg_sagemaker import PLUGIN
 
-FEW, MORE = 2, 5
+MANY = 100
+MOST_OF_A_PLAN = 110
+AT_ONCE = 8
 CONFIG = """
 home = "aws"
 
@@ -77,62 +86,105 @@ class Counted:
         with self.open() as ws:
             ws.targets["aws"].listen(heard)  # type: ignore[attr-defined] # the driver's own
             yield ws, counts
-        counts.update(f"s3 {name} (obstore)" for name, _ in self.cloud.objects[begin:])
+        counts.update(f"s3 {name}" for name, _ in self.cloud.objects[begin:])
+
+    def serve(self) -> None:
+        """Make what is configured, side by side, and write it down as an apply does."""
+        with self.open() as ws:
+            target = ws.targets["aws"]
+            version = ws.version(f"{self.model}@prod")
+            server = Server(target, lambda *_, **__: version, timeout_s=120.0, interval_s=0.1)
+            specs = [e.spec(name, version) for name, e in ws.settings.endpoints.items()]
+
+            def make(spec: Any) -> None:
+                server.wait(target.endpoints.create(spec, artifacts={version.digest: version}))
+
+            lease = Lease.claim(ws.registry.ledger(self.model), verb="apply", data={})
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(make, specs))
+            made = {spec.name: {"target": "aws", "spec": spec_json(spec)} for spec in specs}
+            lease.done({"endpoints": made})
+
+    def end(self) -> None:
+        """Remove what was made, side by side."""
+        with self.open() as ws:
+            endpoints = ws.targets["aws"].endpoints
+            with ThreadPoolExecutor(8) as pool:
+                begun = list(pool.map(endpoints.delete, ws.settings.endpoints))
+                list(pool.map(lambda each: wait(each, timeout_s=120.0), begun))
 
 
-@pytest.fixture
-def counted(cloud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
-    """Yield a model whose first version holds prod, without endpoints."""
-    for name in [name for name in os.environ if name.startswith("CLOUDREG_")]:
-        monkeypatch.delenv(name)
+@pytest.fixture(scope="module")
+def counted(cloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
+    """Yield a model whose first version holds prod, and serves at many endpoints."""
     plugins.register(PLUGIN)
-    made = Counted(tmp_path, cloud)
-    made.configure(0)
-    with made.open() as ws:
-        ws.register(made.model, tmp_path / "build", lineage=Lineage())
-        ws.promote(f"{made.model}:1", to="prod")
-    yield made
-    with made.open() as ws:
-        ws.down()
+    made = Counted(tmp_path_factory.mktemp("calls"), cloud)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("CLOUDREG_")]:
+            environment.delenv(name)
+        made.configure(0)
+        with made.open() as ws:
+            ws.register(made.model, made.root / "build", lineage=Lineage())
+            ws.promote(f"{made.model}:1", to="prod")
+        made.configure(MANY)
+        made.serve()
+        yield made
+        made.end()
 
 
-def serve(counted: Counted, endpoints: int) -> None:
-    counted.configure(endpoints)
-    with counted.open() as ws:
-        ws.apply()
-
-
-def planned(counted: Counted) -> Counter[str]:
-    """Count what a plan with nothing to do sends, in a new workspace."""
+def test_plan_with_nothing_to_do(counted: Counted) -> None:
+    """A first look at a hundred endpoints costs a describe each, and ten requests beside them."""
     with counted.counted() as (ws, sent):
         assert ws.plan().plan.empty
-    return sent
+
+    assert sent["sagemaker DescribeEndpoint"] == MANY
+    assert sent.total() <= MOST_OF_A_PLAN, sent
 
 
-def test_plan_grows_by_one_describe(counted: Counted) -> None:
-    """Each further endpoint costs a plan with nothing to do one describe, and nothing else."""
-    serve(counted, FEW)
-    few = planned(counted)
-    serve(counted, MORE)
-    more = planned(counted)
+def test_plan_after_many_entries(counted: Counted) -> None:
+    """It stays so, however many entries the ledger has."""
+    with counted.open() as ws:
+        ledger = ws.registry.ledger(counted.model)
+        for number in range(EVERY + 2):
+            note = Draft(kind="note", root="remark", data={"number": number})
+            ledger.append(lambda _, note=note: note, op="remark")
+    with counted.counted() as (ws, sent):
+        assert ws.plan().plan.empty
 
-    # The second apply wrote two entries into the ledger, an intent and its end.
-    assert more - few == Counter(
-        {"sagemaker DescribeEndpoint": MORE - FEW, "s3 GetObject (obstore)": 2}
-    )
-    assert more["sagemaker DescribeEndpoint"] == MORE
+    assert sent.total() <= MOST_OF_A_PLAN, sent
+
+
+def test_status(counted: Counted) -> None:
+    """Status asks as little, and lists the packages beside."""
+    with counted.counted() as (ws, sent):
+        rows = {row.stage: row for row in ws.status()}
+
+    assert {state.status for state in rows["prod"].endpoints} == {"ready"}
+    assert len(rows["prod"].endpoints) == sent["sagemaker DescribeEndpoint"] == MANY
+    assert sent["sagemaker ListModelPackages"] == 1
+    assert sent.total() <= MOST_OF_A_PLAN + 2, sent
+
+
+def test_drift(counted: Counted) -> None:
+    """Drift looks at all endpoints together, as a plan does."""
+    with counted.counted() as (ws, sent):
+        assert ws.drift(counted.model) == []
+
+    assert sent["sagemaker DescribeEndpoint"] == MANY
+    assert sent["application-autoscaling DescribeScalableTargets"] == 1
+    assert sent.total() <= MOST_OF_A_PLAN + 2, sent
 
 
 def test_endpoints_are_looked_at_side_by_side(counted: Counted) -> None:
     """Plan does not wait for one describe before it sends the next."""
-    serve(counted, FEW)
-    together = threading.Barrier(FEW)
+    together = threading.Barrier(AT_ONCE)
 
     def meet(_service: str, name: str) -> None:
-        if name == "DescribeEndpoint":
+        if name == "DescribeEndpoint" and next(turn) < AT_ONCE:
             together.wait(timeout=60)
 
+    turn = count()
     with counted.counted(listener=meet) as (ws, sent):
         assert ws.plan().plan.empty
-    assert sent["sagemaker DescribeEndpoint"] == FEW
+    assert sent["sagemaker DescribeEndpoint"] == MANY
     assert not together.broken

@@ -107,6 +107,7 @@ def test_sagemaker_sdk(desk: Any, cloud: Any, made: tuple[ModelVersion, str, str
 
     assert said["group"] == version.model
     assert said["described"].endswith(version.digest)
+    assert said["listed"] == [said["described"]]
     assert (said["stage"], said["status"]) == ("Production", "InService")
     assert said["answer"]["number"] == 1
     assert said["handed"] == ["sagemaker.core.resources", "ModelPackage", arn]

@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(400, {"error": "that is no JSON"})
             return
         if "instances" in asked:
-            self.answer(200, {"predictions": [self.said() for _ in asked["instances"]]})
+            self.answer(*self.predicted(asked["instances"]))
             return
         if "log" in asked:
             print(asked["log"], file=sys.stderr, flush=True)
@@ -47,6 +47,15 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(asked["stream"], broken=asked.get("broken", False))
             return
         self.answer(asked.get("status", 200), self.said())
+
+    def predicted(self, instances: list[object]) -> tuple[int, object]:
+        """Answer all, or refuse all for one of them."""
+        for one in instances:
+            if isinstance(one, dict):
+                time.sleep(one.get("sleep_s", 0))
+                if "status" in one:
+                    return one["status"], {"error": f"the instance asks for {one['status']}"}
+        return 200, {"predictions": [{**self.said(), "instance": one} for one in instances]}
 
     def said(self) -> dict[str, object]:
         return {

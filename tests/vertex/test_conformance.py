@@ -82,12 +82,14 @@ class TestRegistryOverGrpc(TestRegistry):
     section: ClassVar[dict[str, Any]] = {"transport": "grpc"}
 
 
+@pytest.mark.slow
 class TestEndpointsOverGrpc(TestEndpoints):
     """The same, over gRPC."""
 
     section: ClassVar[dict[str, Any]] = {"transport": "grpc"}
 
 
+@pytest.mark.slow
 class TestCapabilitiesOverGrpc(TestCapabilities):
     """The same, over gRPC."""
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
     """Compare; exit code 5 where anything differs."""
     workspace = desk.workspace
     models = [options.model] if options.model else [m.model for m in workspace.models()]
-    found = {model: workspace.drift(model) for model in models}
+    found = workspace.drifts(*models) if models else {}
     busy = [str(work) for m in models if (work := under_way(workspace, m)) is not None]
     drifted = [model for model, differences in found.items() if differences]
     lines = [str(d) for differences in found.values() for d in differences]

@@ -13,12 +13,14 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import ThreadedWSGIServer
+
+from cloudreg_emulator.aws.express import Express
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -48,6 +50,25 @@ class _Body(io.RawIOBase):
         return int(count)
 
 
+class _Again(io.RawIOBase):
+    """What was read of a connection already, and then what comes over it."""
+
+    def __init__(self, said: bytes, connection: socket.socket) -> None:
+        self._said = memoryview(said)
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if not self._said:
+            return self._connection.recv_into(buffer)
+        view = memoryview(buffer)[: len(self._said)]
+        view[:] = self._said[: len(view)]
+        self._said = self._said[len(view) :]
+        return len(view)
+
+
 class Handler(MotoRequestHandler):
     """One connection, quiet and without the delays of small packets."""
 
@@ -57,6 +78,15 @@ class Handler(MotoRequestHandler):
     protocol_version = "HTTP/1.1"
     # Headers and a short body leave in one packet.
     wbufsize = 64 << 10
+
+    def setup(self) -> None:
+        """Begin with what was read of the connection already."""
+        super().setup()
+        assert isinstance(self.server, Server)
+        said = self.server.said.pop(self.request, b"")
+        if said:
+            self.rfile.close()
+            self.rfile = io.BufferedReader(_Again(said, self.request), 64 << 10)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing: there are thousands."""
@@ -177,18 +207,32 @@ class _Answer:
 
 
 class Server(ThreadedWSGIServer):
-    """A thread for each connection, and an end that waits for none of them."""
+    """A thread for each connection that needs one, and an end that waits for none of them.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Listen; see werkzeug."""
+    Attributes:
+        said: What was read already of connections whose thread begins.
+    """
+
+    def __init__(self, *args: Any, watched: Callable[[], bool], **kwargs: Any) -> None:
+        """Listen; see werkzeug.
+
+        Args:
+            args: Of werkzeug's.
+            watched: Returns whether somebody wants to see all requests.
+            kwargs: Of werkzeug's.
+        """
+        self.said: dict[socket.socket, bytes] = {}
         self._open: set[socket.socket] = set()
         self._guard = threading.Lock()
         super().__init__(*args, **kwargs)
+        self._express = Express(self._hand_over, watched=watched)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Look at what a connection brings before it gets a thread."""
+        self._express.take(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer on a connection until it ends."""
-        with self._guard:
-            self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -197,6 +241,7 @@ class Server(ThreadedWSGIServer):
 
     def hang_up(self, *, patience_s: float = 5.0) -> None:
         """End connections that are kept, and wait for the threads behind them."""
+        self._express.close()
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             with self._guard:
@@ -207,3 +252,9 @@ class Server(ThreadedWSGIServer):
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
             threading.Event().wait(0.005)
+
+    def _hand_over(self, connection: socket.socket, address: object, said: bytes) -> None:
+        with self._guard:
+            self._open.add(connection)
+        self.said[connection] = said
+        super().process_request(connection, address)

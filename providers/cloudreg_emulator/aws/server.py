@@ -212,6 +212,7 @@ class AwsServer:
                 _Front(emulator, self._watchers),
                 handler=Handler,
                 fd=listener.fileno(),
+                watched=lambda: bool(self._watchers),
             )
             stack.callback(server.server_close)
             thread = threading.Thread(

@@ -171,7 +171,7 @@ class Group:
             TimedOut: No whole answer came in time.
             Broken: The connection ended first.
         """
-        instance, line = self._choose()
+        instance, line = self.enter()
         try:
             return line.post(self.launch.contract.predict, body, headers, timeout_s=timeout_s)
         finally:
@@ -185,7 +185,7 @@ class Group:
         The iterator must be exhausted or closed. Errors are those of `invoke`, also while
         iterating.
         """
-        instance, line = self._choose()
+        instance, line = self.enter()
         try:
             status, said, pieces = line.stream(
                 self.launch.contract.predict, body, headers, timeout_s=timeout_s
@@ -194,6 +194,25 @@ class Group:
             instance.leave()
             raise
         return status, said, _Pieces(pieces, instance.leave)
+
+    def enter(self) -> tuple[Instance, Line]:
+        """Return the instance with the least to do, entered, and how it is reached.
+
+        Whoever sends by himself leaves the instance once its answer is there, or will not come.
+
+        Raises:
+            NoInstance: None is ready.
+        """
+        with self._news:
+            ready = [(i, line) for i in self._instances if i.ready and (line := i.line)]
+            if not ready:
+                raise NoInstance(f"no instance of {self.launch.variant} is ready")
+            found = ready[0]
+            if len(ready) > 1:
+                turn = next(self._turn) % len(ready)
+                found = min(ready[turn:] + ready[:turn], key=lambda one: one[0].inflight)
+            found[0].enter()
+            return found
 
     def logs(self, lines: int) -> list[str]:
         """Return the last lines that instances wrote, oldest first."""
@@ -271,17 +290,6 @@ class Group:
             for instance in self._leaving:
                 instance.stop(grace_s=grace_s)
             self._news.notify_all()
-
-    def _choose(self) -> tuple[Instance, Line]:
-        """Return the instance with the least to do, entered, and how it is reached."""
-        with self._news:
-            ready = [(i, line) for i in self._instances if i.ready and (line := i.line)]
-            if not ready:
-                raise NoInstance(f"no instance of {self.launch.variant} is ready")
-            turn = next(self._turn) % len(ready)
-            found = min(ready[turn:] + ready[:turn], key=lambda one: one[0].inflight)
-            found[0].enter()
-            return found
 
     def _fail(self, reason: str) -> None:
         with self._news:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from cloudreg_emulator.faults import CONTROL_PATH, Faults
+from cloudreg_emulator.fleet.fleet import PATIENCE_S
 from cloudreg_emulator.google import projects
 from cloudreg_emulator.google.http import HttpServer, Request, Response
 from cloudreg_emulator.google.state import State
@@ -20,6 +21,7 @@ from cloudreg_emulator.google.vertex import rest
 from cloudreg_emulator.google.vertex.channel import GrpcServer
 from cloudreg_emulator.google.vertex.deployments import Deployments
 from cloudreg_emulator.google.vertex.endpoints import Endpoints
+from cloudreg_emulator.google.vertex.jobs import Jobs
 from cloudreg_emulator.google.vertex.locations import Locations
 from cloudreg_emulator.google.vertex.models import Models
 from cloudreg_emulator.google.vertex.observing import Observing
@@ -44,6 +46,7 @@ class Google:
         endpoints: Endpoints, and what is deployed to them.
         deployments: The processes behind them.
         predictions: Requests to them, and those that they keep.
+        jobs: Batch prediction jobs.
         api: All RPCs of Vertex AI.
     """
 
@@ -57,6 +60,7 @@ class Google:
         scale: float = 1.0,
         state: Path | None = None,
         images: Mapping[str, Sequence[str]] | None = None,
+        patience_s: float = PATIENCE_S,
         host: str = "127.0.0.1",
         port: int = 0,
         grpc_port: int = 0,
@@ -71,6 +75,7 @@ class Google:
             scale: Real seconds of an emulated second.
             state: A folder that keeps buckets, objects and Vertex AI's resources between runs.
             images: Patterns of image URIs, and the command that each stands for.
+            patience_s: Real seconds that a replica's start may take at least, whatever the scale.
             host: Where to listen.
             port: For HTTP; 0 takes a free one.
             grpc_port: For gRPC; 0 takes a free one.
@@ -96,15 +101,17 @@ class Google:
             images=images or {},
             storage_url=lambda: self.url,
             log=self.observing.log,
+            patience_s=patience_s,
         )
         self.endpoints = Endpoints(self.world, self.operations, self.registry, self.deployments)
         self.predictions = Predictions(self.endpoints)
+        self.jobs = Jobs(self.world, self.operations, self.registry, self.deployments)
         self._state = State(state, self._records()) if state is not None else None
         self._disk = Disk(self.storage, state / "storage") if state is not None else None
         self.api = Api(
             self.world,
             self._services(),
-            before=self.operations.advance,
+            before=self._advance,
             after=self._save,
         )
         self._http = HttpServer(self.handle, host=host, port=port)
@@ -117,6 +124,7 @@ class Google:
         # Containers fetch their files from here: only now they can.
         with self.world.lock:
             self.endpoints.restart()
+            self.jobs.restart()
         self.operations.resume(self.api)
         self._scaler = Scaler(self.world, self.deployments)
 
@@ -127,6 +135,7 @@ class Google:
             self.models,
             self.endpoints,
             self.predictions,
+            self.jobs,
         ]
 
     def _records(self) -> list[Records[Any]]:
@@ -138,6 +147,7 @@ class Google:
             registry.versions,
             self.models.records,
             self.endpoints.records,
+            self.jobs.records,
         ]
 
     @property
@@ -195,6 +205,7 @@ class Google:
         self._grpc.close()
         with self.world.lock:
             self._save()
+            self.jobs.close()
         self.deployments.close()
         if self._disk is not None:
             # What came there by other ways than requests, too.
@@ -210,6 +221,10 @@ class Google:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _advance(self) -> None:
+        self.operations.advance()
+        self.jobs.advance()
 
     def _save(self) -> None:
         if self._state is not None:

@@ -57,6 +57,26 @@ def test_lists(client: Any, versions: list[str]) -> None:
     assert "CustomerMetadataProperties" not in last
 
 
+def test_versions_have_no_name_of_their_own(client: Any, make: Any) -> None:
+    """A version shows the name of its group alone, and a package without a group its own."""
+    make.group()
+    arn = make.package()
+    client.create_model_package(
+        ModelPackageName="lone", InferenceSpecification=make.specification()
+    )
+    both = client.list_model_packages(ModelPackageType="Both")[SUMMARIES]
+    found = client.search(Resource="ModelPackage")["Results"]
+
+    described = client.describe_model_package(ModelPackageName=arn)
+    assert (described["ModelPackageGroupName"], described["ModelPackageVersion"]) == ("churn", 1)
+    assert "ModelPackageName" not in described
+    assert [one.get("ModelPackageName") for one in both] == [None, "lone"]
+    assert {one["ModelPackage"].get("ModelPackageName") for one in found} == {None, "lone"}
+    # It is found by its group's name all the same.
+    named = client.list_model_packages(NameContains="chu", ModelPackageType="Both")[SUMMARIES]
+    assert [one["ModelPackageArn"] for one in named] == [arn]
+
+
 def test_lists_by_time(client: Any, versions: list[str]) -> None:
     """A list is bounded by the time of creation."""
     now = datetime.now(UTC)

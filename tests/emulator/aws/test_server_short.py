@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
+import json
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from cloudreg_emulator.aws import AwsServer
+from cloudreg_emulator.aws import AwsServer, world
 from cloudreg_emulator.faults import Fault, Kind
 
 CONTAINER = str(Path(__file__).parents[1] / "fleet" / "container.py")
@@ -133,6 +138,193 @@ def test_faults_strike_on_the_short_way(server: AwsServer) -> None:
         asked(server, "/endpoints/churn/invocations", b"{}", JSON)
     assert armed.struck == 1
     server.faults.disarm()
+
+
+def letter(body: bytes, *headers: str) -> bytes:
+    """Return the plainest request to ``churn``."""
+    lines = "".join(f"{line}\r\n" for line in (f"Authorization: {SCOPE}", *headers))
+    head = f"POST /endpoints/churn/invocations HTTP/1.1\r\nHost: a\r\n{lines}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def answers(connection: socket.socket, count: int) -> list[tuple[int, Any]]:
+    """Return the status and document of the next answers."""
+    found = []
+    with connection.makefile("rb") as reader:
+        for _ in range(count):
+            status = int(reader.readline().split()[1])
+            length = 0
+            while (line := reader.readline().strip()) != b"":
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            found.append((status, json.loads(reader.read(length))))
+    return found
+
+
+@pytest.fixture
+def connection(server: AwsServer) -> Iterator[socket.socket]:
+    """Yield a connection to the server."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as made:
+        yield made
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return once *condition* holds."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_requests_at_once_are_answered_in_order(connection: socket.socket) -> None:
+    """A client that does not wait gets all answers, in the order of its requests."""
+    connection.sendall(b"".join(letter(b'{"x": [%d]}' % number) for number in range(20)))
+    found = answers(connection, 20)
+
+    assert [(status, said["y"]) for status, said in found] == [(200, [n]) for n in range(20)]
+
+
+def test_a_request_in_pieces(connection: socket.socket) -> None:
+    """Where a request is cut makes no difference."""
+    for step in (1, 7, 100):
+        data = letter(b'{"x": [3]}')
+        for at in range(0, len(data), step):
+            connection.sendall(data[at : at + step])
+        assert answers(connection, 1)[0][1]["y"] == [3]
+
+
+def test_another_request_on_the_same_connection(server: AwsServer) -> None:
+    """A connection takes every kind of request, the plainest before and after the others."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    path = "/endpoints/churn/invocations"
+    found = []
+    for method, where, body, headers in (
+        ("POST", path, b'{"x": [1]}', {"Authorization": SCOPE}),
+        (
+            "GET",
+            "/models/one/model.json",
+            None,
+            {"Authorization": SCOPE.replace("sagemaker", "s3")},
+        ),
+        ("POST", path, b'{"x": [2]}', {"Authorization": SCOPE}),
+    ):
+        connection.request(method, where, body, headers)
+        answer = connection.getresponse()
+        found.append((answer.status, json.loads(answer.read())))
+    connection.close()
+
+    assert [status for status, _ in found] == [200, 200, 200]
+    assert (found[0][1]["y"], found[1][1], found[2][1]["y"]) == ([1], {}, [2])
+
+
+def test_plain_predictions_take_no_thread_each(server: AwsServer) -> None:
+    """Connections with plain predictions share one thread, and one that needs its own gets it."""
+    address = ("127.0.0.1", server.port)
+    connections = [socket.create_connection(address, timeout=60) for _ in range(16)]
+    before = threading.active_count()
+    try:
+        for one in connections:
+            one.sendall(letter(b'{"x": [1]}'))
+            assert answers(one, 1)[0][0] == 200
+        assert threading.active_count() <= before
+        connections[0].sendall(letter(b'{"x": [1]}', "Origin: http://localhost"))
+        assert answers(connections[0], 1)[0][0] == 200
+        assert threading.active_count() == before + 1
+    finally:
+        for one in connections:
+            one.close()
+
+
+def test_half_closed(connection: socket.socket) -> None:
+    """A client that says that it has no more to send still gets its answer."""
+    connection.sendall(letter(b'{"x": [5], "sleep_s": 0.2}'))
+    connection.shutdown(socket.SHUT_WR)
+
+    assert answers(connection, 1)[0][1]["y"] == [5]
+    assert connection.recv(1) == b""
+
+
+def test_a_client_that_leaves(server: AwsServer) -> None:
+    """A client that does not wait for its answer leaves an instance that is free."""
+    (group,) = server.fleet.groups
+    with socket.create_connection(("127.0.0.1", server.port)) as leaving:
+        leaving.sendall(letter(b'{"sleep_s": 0.3}'))
+        until(lambda: group.inflight == 1)
+    until(lambda: group.inflight == 0)
+
+    assert asked(server, "/endpoints/churn/invocations", b'{"x": [1]}', JSON)[0] == 200
+
+
+def test_a_fault_that_comes_meanwhile(server: AwsServer, connection: socket.socket) -> None:
+    """An answer is lost to a fault that is armed while its container is at work."""
+    (group,) = server.fleet.groups
+    for status in (503, 0):
+        connection.sendall(letter(b'{"sleep_s": 0.5}'))
+        until(lambda: group.inflight == 1)
+        fault = Fault(kind=Kind.LOST, service="sagemaker-runtime", status=status)
+        armed = server.faults.arm(fault)
+        if status:
+            assert answers(connection, 1)[0][0] == status
+        else:
+            assert connection.recv(1) == b""
+        assert armed.struck == 1
+        server.faults.disarm()
+
+
+def test_too_slow_for_the_loop(server: AwsServer, connection: socket.socket) -> None:
+    """A container that does not answer in time is a ModelError, and its instance is free."""
+    now = world.current()
+    before = now.invoke_timeout_s
+    object.__setattr__(now, "invoke_timeout_s", 0.2)
+    try:
+        connection.sendall(letter(b'{"sleep_s": 1}'))
+        ((status, said),) = answers(connection, 1)
+    finally:
+        object.__setattr__(now, "invoke_timeout_s", before)
+
+    assert (status, said["OriginalStatusCode"]) == (424, 0)
+    assert said["OriginalMessage"].startswith("Your invocation timed out")
+    assert server.fleet.groups[0].inflight == 0
+
+
+def test_traces_of_the_loop(server: AwsServer, connection: socket.socket) -> None:
+    """Predictions that the loop carries are counted in CloudWatch, each once."""
+    cloudwatch = boto3.client("cloudwatch", endpoint_url=server.url)
+
+    def counted() -> float:
+        now = datetime.datetime.now(datetime.UTC)
+        points = cloudwatch.get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName="Invocations",
+            Dimensions=[
+                {"Name": "EndpointName", "Value": "churn"},
+                {"Name": "VariantName", "Value": "main"},
+            ],
+            StartTime=now - datetime.timedelta(hours=1),
+            EndTime=now + datetime.timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in points)
+
+    before = counted()
+    connection.sendall(letter(b'{"x": [1]}') * 7)
+    answers(connection, 7)
+
+    assert counted() == before + 7
+
+
+def test_a_container_that_dies(server: AwsServer, connection: socket.socket) -> None:
+    """A container that ends in the middle is a ModelError, and its successor answers."""
+    (group,) = server.fleet.groups
+    died = group.pids
+    connection.sendall(letter(b'{"die": true}'))
+    ((status, said),) = answers(connection, 1)
+    assert (status, said["OriginalStatusCode"]) == (424, 0)
+
+    until(lambda: group.pids != died and group.ready == 1)
+    connection.sendall(letter(b'{"x": [4]}'))
+    assert answers(connection, 1)[0][1]["y"] == [4]
 
 
 LATE = """

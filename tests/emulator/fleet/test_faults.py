@@ -116,7 +116,7 @@ def test_control():
     assert (status, armed["number"], armed["struck"]) == (201, 1, 0)
     assert faults.control("GET")[1]["faults"][0] | {"x": 0} == {
         "number": 1, "kind": "lost", "service": "*", "operation": "Put*", "count": 1, "after": 0,
-        "status": 0, "seconds": 0.0, "seen": 1, "struck": 1, "x": 0,
+        "status": 0, "seconds": 0.0, "reason": "", "seen": 1, "struck": 1, "x": 0,
     }  # fmt: skip
     assert faults.control("DELETE", b'{"number": 2}')[1]["faults"] != []
     assert faults.control("DELETE", b'{"number": 1}') == (200, {"faults": []})

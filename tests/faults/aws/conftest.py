@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from urllib.request import Request, urlopen
 
 import boto3
 import pytest
+from botocore import loaders
 
 from cloudreg import Workspace, artifacts, plugins
 from cloudreg.manifest import Lineage
@@ -45,9 +47,13 @@ ENDPOINT = """
 model = "{model}"
 stage = "prod"
 gpu = "A10G"
-max_replicas = 2
+max_replicas = {most}
 rollout = {{ strategy = "canary", steps = [50, 100] }}
 """
+
+
+Remains = dict[str, set[str]]
+NOTHING: Remains = {"Endpoint": set(), "EndpointConfig": set(), "Model": set(), "Target": set()}
 
 
 class Cloud:
@@ -72,14 +78,22 @@ class Cloud:
         with urlopen(request, timeout=30) as answer:
             return dict(json.load(answer))
 
-    def remains(self) -> dict[str, set[str]]:
-        """Return what runs, or could, in the whole account."""
+    def arm(self, **fault: Any) -> int:
+        """Let something go wrong, and return its number."""
+        return int(self.control("POST", fault)["number"])
+
+    def armed(self, number: int) -> dict[str, Any]:
+        """Return what the emulator says of a fault: how often it was seen, and struck."""
+        return next(one for one in self.control("GET")["faults"] if one["number"] == number)
+
+    def remains(self, model: str) -> Remains:
+        """Return what runs, or could, of one model: what others left is not counted."""
         sagemaker = self.client("sagemaker")
         scaling = self.client("application-autoscaling")
         names = {
             kind: {
                 one[f"{kind}Name"]
-                for page in sagemaker.get_paginator(verb).paginate()
+                for page in sagemaker.get_paginator(verb).paginate(NameContains=model)
                 for one in page[f"{kind}s"]
             }
             for kind, verb in (
@@ -89,7 +103,23 @@ class Cloud:
             )
         }
         targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")
-        return {**names, "Target": {one["ResourceId"] for one in targets["ScalableTargets"]}}
+        found = {one["ResourceId"] for one in targets["ScalableTargets"]}
+        return {**names, "Target": {name for name in found if model in name}}
+
+    def used(self, model: str) -> Remains:
+        """Return what the live endpoint of a model needs, as SageMaker tells it."""
+        sagemaker = self.client("sagemaker")
+        config = sagemaker.describe_endpoint(EndpointName=model)["EndpointConfigName"]
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)
+        return {
+            "Endpoint": {model},
+            "EndpointConfig": {config},
+            "Model": {one["ModelName"] for one in variants["ProductionVariants"]},
+            "Target": {
+                f"endpoint/{model}/variant/{one['VariantName']}"
+                for one in variants["ProductionVariants"]
+            },
+        }
 
 
 class Project:
@@ -107,20 +137,19 @@ class Project:
             (folder / "weights.txt").write_text(f"weights {number}")
         self.configure(endpoint=False)
 
-    def configure(self, *, endpoint: bool) -> None:
+    def configure(self, *, endpoint: bool, most: int = 2) -> None:
         text = CONFIGURATION + (ENDPOINT if endpoint else "")
-        (self.root / "cloudreg.toml").write_text(text.format(model=self.model, url=self.cloud.url))
+        text = text.format(model=self.model, url=self.cloud.url, most=most)
+        (self.root / "cloudreg.toml").write_text(text)
 
     def open(self, actor: str = "bea") -> Workspace:
         return Workspace.load(self.root, actor=actor, wait_s=30.0, timeout_s=60.0)
 
-    def register(self, number: int) -> None:
-        with self.open("ada") as ws:
-            ws.register(self.model, self.root / str(number), lineage=Lineage())
+    def register(self, ws: Workspace, number: int) -> None:
+        ws.register(self.model, self.root / str(number), lineage=Lineage())
 
-    def promote(self, number: int) -> None:
-        with self.open("ada") as ws:
-            ws.promote(f"{self.model}:{number}", to="prod")
+    def promote(self, ws: Workspace, number: int) -> None:
+        ws.promote(f"{self.model}:{number}", to="prod")
 
     def crash(self, verb: str, *faults: Fault) -> int:
         """Do a verb in another process with faults, and return its exit code."""
@@ -153,19 +182,40 @@ class Project:
             back = self.root / f"back{number}"
             ws.download(f"{self.model}:{number}", back)
             assert (back / "weights.txt").read_text() == f"weights {number}"
-        if serves is not None:
+        if serves is None:
+            assert self.cloud.remains(self.model) == NOTHING
+        else:
             assert json.loads(ws.endpoint(self.model).invoke(b"{}"))["number"] == serves
-        # A tidying that failed leaves what the next change finds: nothing may be out of its reach.
-        ws.down()
-        remains = self.cloud.remains()
-        assert remains == {kind: set() for kind in remains}
+
+    def check_tidy(self) -> None:
+        """Nothing is left over beside what the endpoint uses, at the latest after another change.
+
+        A tidying that did not come to its end is done by the next change, whichever it is.
+        """
+        if self.cloud.remains(self.model) != self.cloud.used(self.model):
+            self.configure(endpoint=True, most=3)
+            with self.open() as ws:
+                assert ws.apply()
+        assert self.cloud.remains(self.model) == self.cloud.used(self.model)
 
     def clean(self) -> None:
-        """Let the endpoint go; what is left then belongs to nobody."""
+        """Let the endpoint go, and see that nothing is out of reach."""
         self.cloud.control("DELETE")
+        if self.cloud.remains(self.model) == NOTHING:
+            return
         with self.open() as ws:
             ws.settle(self.model)
             ws.down()
+        assert self.cloud.remains(self.model) == NOTHING
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _descriptions() -> Iterator[None]:
+    """Read botocore's descriptions of services once, and not for each workspace anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        load = functools.cache(loaders.JSONFileLoader.load_file)
+        patch.setattr(loaders.JSONFileLoader, "load_file", load)
+        yield
 
 
 # Of this folder alone: the names in its environment would lead other tests astray.

@@ -6,6 +6,7 @@ reads one JSON object a line and answers with the exit status.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -14,7 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import obstore
+from botocore import loaders
 from botocore.client import BaseClient
 
 from cloudreg import Workspace, plugins
@@ -28,6 +31,9 @@ CHANGES = (
     "Upload",
 )  # fmt: skip
 """How the names of operations that change something begin."""
+
+CHANGED = ("sagemaker", "application-autoscaling", "cloudwatch")
+"""Services of which something is changed, beside S3."""
 
 VERBS: dict[str, Callable[[Workspace, str], object]] = {
     "register": lambda ws, model: ws.register(model, ws.root / "2", lineage=Lineage()),
@@ -80,8 +86,16 @@ def act(case: dict[str, Any]) -> int:
     return 0
 
 
+def read_descriptions() -> None:
+    """Read botocore's descriptions of services before the first fork, and not in each."""
+    loaders.JSONFileLoader.load_file = functools.cache(loaders.JSONFileLoader.load_file)
+    for service in ("s3", "sts", *CHANGED):
+        boto3.client(service).close()
+
+
 def main() -> None:
     """Answer until there are no more questions."""
+    read_descriptions()
     for line in sys.stdin:
         case = json.loads(line)
         child = os.fork()

@@ -36,11 +36,15 @@ def out_to(current: int, metric: float, target: float) -> int:
 
 
 def in_to(current: int, metric: float, target: float) -> int:
-    """Return the capacity with which an average *metric* stays below *target*; at least one less.
+    """Return the capacity with which an average *metric* stays below *target*.
 
-    Rounded up: to err on the side of availability is what the service promises.
+    What is taken away is rounded down, to nothing where it is less than one: a last instance that
+    still has something to do stays.
+
+    Source: target-tracking-scaling-policy-overview.html ("act conservatively by rounding up or
+    down", so as not to remove too much)
     """
-    return max(0, min(current - 1, math.ceil(current * metric / target - 1e-9)))
+    return max(0, min(current, math.ceil(current * metric / target - 1e-9)))
 
 
 def cooled_out(wanted: int, last: Last | None, *, now: float, cooldown_s: float) -> int:

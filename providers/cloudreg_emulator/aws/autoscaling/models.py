@@ -168,6 +168,9 @@ class ScalingBackend(ApplicationAutoscalingBackend):
             resource, dimension = target.resource_id, target.scalable_dimension
             names = rules.parts(resource, dimension)
             try:
+                if dimension == rules.INSTANCES and plane.async_inference(names[0]):
+                    runtime.queue.publish(names[0])
+                    continue
                 load = plane.load(*names)
             except ServiceException:
                 continue  # it was deleted a moment ago

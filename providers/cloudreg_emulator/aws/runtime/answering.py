@@ -12,8 +12,9 @@ from cloudreg_emulator.aws import world
 from cloudreg_emulator.aws.runtime import events
 from cloudreg_emulator.aws.runtime.errors import Refused, Response, spoiled
 from cloudreg_emulator.aws.runtime.invocation import Headers, Invocation, read
-from cloudreg_emulator.aws.runtime.models import RuntimeBackend
-from cloudreg_emulator.faults import Fault
+from cloudreg_emulator.aws.runtime.models import Answered, Flight, RuntimeBackend
+from cloudreg_emulator.faults import Fault, When
+from cloudreg_emulator.fleet import Answer, FleetError
 
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
@@ -56,8 +57,38 @@ def answer(
     return status, {**said, "x-amzn-RequestId": str(uuid.uuid4())}, content
 
 
+def arrived(
+    backend: RuntimeBackend, flight: Flight, outcome: Answer | FleetError
+) -> Response | None:
+    """Return the response to a request that `RuntimeBackend.departed` let go.
+
+    Returns:
+        None where a fault closes the connection.
+    """
+    flight.instance.leave()
+    try:
+        if isinstance(outcome, FleetError):
+            raise backend.failed(flight.asked, flight.route, outcome, flight.began)
+        settled = backend.settle(flight.asked, flight.route, outcome, flight.began)
+        status, said, content = _worded(settled)
+    except Refused as refused:
+        status, said, content = refused.response
+    faults = world.current().faults
+    if faults.armed:
+        # Armed while the container was at work.
+        fault = faults.strike("sagemaker-runtime", flight.asked.operation, When.AFTER)
+        if fault is not None:
+            if fault.status == 0:
+                return None
+            status, said, content = spoiled(fault).response
+    return status, {**said, "x-amzn-RequestId": str(uuid.uuid4())}, content
+
+
 def _invoke(backend: RuntimeBackend, asked: Invocation) -> Response:
-    answered = backend.invoke(asked)
+    return _worded(backend.invoke(asked))
+
+
+def _worded(answered: Answered) -> Response:
     headers = {
         "Content-Type": answered.answer.headers.get("content-type", ""),
         "x-Amzn-Invoked-Production-Variant": answered.variant,

@@ -82,6 +82,14 @@ class Control:
             not v.config.get("ModelName") for v in state.blue.production
         )
 
+    def is_plain(self, endpoint: str) -> bool:
+        """Return whether requests are answered at once, and nothing of them is kept."""
+        state = self._backend.endpoint_state(endpoint)
+        blue = state.blue
+        return (
+            blue is not None and not state.capture and not blue.config.get("AsyncInferenceConfig")
+        )
+
     def data_capture(self, endpoint: str) -> Mapping[str, Any] | None:
         """Return the ``DataCaptureConfig`` in force."""
         config: Mapping[str, Any] | None = self._backend.endpoint_state(endpoint).capture
@@ -91,6 +99,12 @@ class Control:
         """Return the ``AsyncInferenceConfig`` in force."""
         blue = self._backend.endpoint_state(endpoint).blue
         return None if blue is None else blue.config.get("AsyncInferenceConfig")
+
+    def instances(self, endpoint: str) -> int:
+        """Return how many instances of an endpoint take requests."""
+        with self._backend.lock:
+            routes = self._backend.routes(endpoint)
+        return sum(route.group.ready for route in routes if not route.shadow)
 
     def is_serverless(self, endpoint: str, variant: str) -> bool:
         """Return whether a variant has no instances of its own."""

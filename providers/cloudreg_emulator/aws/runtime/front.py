@@ -35,19 +35,26 @@ def answered(
     path = _PATH.fullmatch(environ.get("REQUEST_URI", ""))
     if path is None or environ["REQUEST_METHOD"] != "POST":
         return None
-    scope = _SCOPE.match(environ.get("HTTP_AUTHORIZATION", ""))
-    # Below infinity moto checks policies from some request on.
-    if scope is None or math.inf != settings.INITIAL_NO_AUTH_ACTION_COUNT:
-        return None
     if any(environ.get(name) for name in _MOTOS):
         return None
-    account = os.environ.get("MOTO_ACCOUNT_ID") or get_account_id_from(scope[1])
-    try:
-        backend = cast(RuntimeBackend, sagemakerruntime_backends[account][scope[2]])
-    except KeyError:
+    backend = backend_of(environ.get("HTTP_AUTHORIZATION", ""))
+    if backend is None:
         return None
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     return answer(path[2], backend, path[1], _Headers(environ), body, hang_up=_hang_up)
+
+
+def backend_of(authorization: str) -> RuntimeBackend | None:
+    """Return the backend of a signed request; None where it is moto's to find its way."""
+    scope = _SCOPE.match(authorization)
+    # Below infinity moto checks policies from some request on.
+    if scope is None or math.inf != settings.INITIAL_NO_AUTH_ACTION_COUNT:
+        return None
+    account = os.environ.get("MOTO_ACCOUNT_ID") or get_account_id_from(scope[1])
+    try:
+        return cast(RuntimeBackend, sagemakerruntime_backends[account][scope[2]])
+    except KeyError:
+        return None
 
 
 def _hang_up() -> NoReturn:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from moto.core.utils import get_service_model
@@ -28,6 +29,8 @@ FORWARDED = (
 Source: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
+_PLAIN = {"ContentType": "Content-Type", "Accept": "Accept"}
+
 
 class Headers(Protocol):
     """What a request's headers can be asked."""
@@ -43,33 +46,22 @@ class Invocation:
     Attributes:
         operation: Of the service model.
         parameters: By the service model's names, without the body.
+        headers: What the container gets to see: everything else is stripped.
         body: As it came.
+        waited_s: Real seconds in a queue; None for a request that is answered at once.
     """
 
     operation: str
     parameters: Mapping[str, Any]
+    headers: Mapping[str, str]
     body: bytes
+    waited_s: float | None = None
 
     @property
     def endpoint(self) -> str:
         """The endpoint's name."""
         name: str = self.parameters["EndpointName"]
         return name
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the container gets to see: everything else is stripped."""
-        headers = {
-            name: self.parameters[member]
-            for name, member in (("Content-Type", "ContentType"), ("Accept", "Accept"))
-            if member in self.parameters
-        }
-        input_members = _shape(self.operation).members
-        for member, shape in input_members.items():
-            name = str(shape.serialization.get("name", ""))
-            if member in self.parameters and name.lower().removeprefix(PREFIX) in FORWARDED:
-                headers[name] = self.parameters[member]
-        return headers
 
 
 def read(operation: str, endpoint: str, headers: Headers, body: bytes) -> Invocation:
@@ -84,24 +76,54 @@ def read(operation: str, endpoint: str, headers: Headers, body: bytes) -> Invoca
     Raises:
         Refused: A member is not; all are named.
     """
+    given = tuple([headers.get(name) for name in _names(operation)])
+    parameters, forwarded = _checked(operation, endpoint, given)
+    return Invocation(operation=operation, parameters=parameters, headers=forwarded, body=body)
+
+
+# Most callers say the same of every body; to ask the service model takes as long as a prediction.
+@lru_cache(maxsize=512)
+def _checked(
+    operation: str, endpoint: str, given: tuple[str | None, ...]
+) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Return the parameters in a request's headers, and the headers that the container gets."""
     shape = _shape(operation)
     parameters: dict[str, Any] = {"EndpointName": endpoint}
-    for member, field in shape.members.items():
-        if field.serialization.get("location") != "header":
-            continue
-        value = headers.get(field.serialization["name"])
+    forwarded: dict[str, str] = {}
+    for member, value in zip(_members(operation), given, strict=True):
         if value is None or value == "":
             continue
+        field = shape.members[member]
+        name = field.serialization["name"]
         if field.type_name == "integer":
             if not value.isdecimal():
                 raise invalid(f"Value '{value}' at '{member}' is not a number")
             parameters[member] = int(value)
         else:
             parameters[member] = value
+        if member in _PLAIN:
+            # Streams have them under names of their own; a container does not.
+            forwarded[_PLAIN[member]] = value
+        elif name.lower().removeprefix(PREFIX) in FORWARDED:
+            forwarded[name] = value
     found = validate.complaints(_without_body(operation), parameters)
     if found:
         raise invalid(validate.message(found))
-    return Invocation(operation=operation, parameters=parameters, body=body)
+    return MappingProxyType(parameters), MappingProxyType(forwarded)
+
+
+@cache
+def _members(operation: str) -> tuple[str, ...]:
+    """Return the members of a request that stand in its headers."""
+    members = _shape(operation).members.items()
+    return tuple(n for n, field in members if field.serialization.get("location") == "header")
+
+
+@cache
+def _names(operation: str) -> tuple[str, ...]:
+    """Return the headers of `_members`."""
+    members = _shape(operation).members
+    return tuple(str(members[name].serialization["name"]) for name in _members(operation))
 
 
 class _Without:

@@ -40,13 +40,21 @@ class Sample(MetricAggregatedDatum):
         self.min, self.max = min(self.min, value), max(self.max, value)
         self.sample_count += 1
         self.sum += value
-        self.classes[round(math.log(max(value, 1e-9), STEP))] += 1
+        self.classes[_class(value)] += 1
 
     def values(self) -> Counter[float]:
         """Return how often which value was there, to the width of a class."""
         return Counter(
             {min(max(STEP**step, self.min), self.max): n for step, n in self.classes.items()}
         )
+
+
+_LOG_STEP = math.log(STEP)
+
+
+def _class(value: float) -> int:
+    # Most values are 1: a count, or a share of one instance.
+    return 0 if value == 1.0 else round(math.log(max(value, 1e-9)) / _LOG_STEP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,7 @@ class Measured:
         overhead_s: What everything else took.
         instances: That were ready.
         concurrent: Requests in the variant, this one included.
+        waited_s: Seconds in a queue; None where it was answered at once.
     """
 
     status: int
@@ -66,6 +75,50 @@ class Measured:
     overhead_s: float
     instances: int
     concurrent: int
+    waited_s: float | None = None
+
+
+Values = tuple[tuple[str, float, str], ...]
+"""Name, value and unit of metrics."""
+
+
+def _of_the_model(measured: Measured) -> Values:
+    """Return what is published of every invocation."""
+    side = measured.status // 100
+    return (
+        ("Invocation4XXErrors", float(side == 4), "None"),
+        ("Invocation5XXErrors", float(side == 5), "None"),
+        ("ModelLatency", 1e6 * measured.model_s, "Microseconds"),
+    )
+
+
+def _at_once(measured: Measured) -> Values:
+    """Return what is published of an invocation whose caller waits."""
+    each = 1.0 / max(1, measured.instances)
+    return (
+        ("Invocations", 1.0, "None"),
+        ("InvocationsPerInstance", each, "None"),
+        *_of_the_model(measured),
+        ("InvocationModelErrors", float(measured.status // 100 != 2), "None"),
+        ("OverheadLatency", 1e6 * measured.overhead_s, "Microseconds"),
+        ("ConcurrentRequestsPerModel", measured.concurrent * each, "Count"),
+    )
+
+
+def _queued(measured: Measured) -> Values:
+    """Return what is published of a queued invocation: the list in the documentation is whole.
+
+    Neither ``Invocations`` nor ``InvocationsPerInstance`` is in it, nor requests in flight.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-monitor.html
+    """
+    assert measured.waited_s is not None
+    return (
+        *_of_the_model(measured),
+        ("InvocationsProcessed", 1.0, "Count"),
+        ("InvocationFailures", float(measured.status // 100 != 2), "Count"),
+        ("TimeInBacklog", 1e6 * measured.waited_s, "Microseconds"),
+    )
 
 
 PER_INSTANCE = frozenset({"InvocationsPerInstance", "ConcurrentRequestsPerModel"})
@@ -94,21 +147,7 @@ class Meter:
         self, endpoint: str, variant: str, measured: Measured, *, component: str | None = None
     ) -> None:
         """Add one invocation to all its metrics."""
-        side = measured.status // 100
-        values = (
-            ("Invocations", 1.0, "None"),
-            ("InvocationsPerInstance", 1.0 / max(1, measured.instances), "None"),
-            ("Invocation4XXErrors", float(side == 4), "None"),
-            ("Invocation5XXErrors", float(side == 5), "None"),
-            ("InvocationModelErrors", float(side != 2), "None"),
-            ("ModelLatency", 1e6 * measured.model_s, "Microseconds"),
-            ("OverheadLatency", 1e6 * measured.overhead_s, "Microseconds"),
-            (
-                "ConcurrentRequestsPerModel",
-                measured.concurrent / max(1, measured.instances),
-                "Count",
-            ),
-        )
+        values = _at_once(measured) if measured.waited_s is None else _queued(measured)
         own = {"EndpointName": endpoint, "VariantName": variant}
         with self._lock:
             for name, value, unit in values:
@@ -135,7 +174,9 @@ class Meter:
             copies = {"InferenceComponentName": component}
             self._sample("NoCapacityInvocationFailures", copies, "Count").add(1.0)
 
-    def sample(self, own: Mapping[str, str], name: str, value: float) -> None:
+    def sample(
+        self, own: Mapping[str, str], name: str, value: float, *, unit: str = "Count"
+    ) -> None:
         """Publish a value that no request brings.
 
         What scales must hear of zero to scale in; the developer guide says so of variants
@@ -145,9 +186,10 @@ class Meter:
             own: The dimensions.
             name: Of the metric.
             value: To publish.
+            unit: Of the value.
         """
         with self._lock:
-            self._sample(name, own, "Count").add(value)
+            self._sample(name, own, unit).add(value)
 
     def _sample(self, name: str, own: Mapping[str, str], unit: str) -> Sample:
         slot = int(time.time() / self._width_s)

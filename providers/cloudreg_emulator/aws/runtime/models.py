@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections import defaultdict
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from moto.core.exceptions import ServiceException
@@ -19,12 +19,14 @@ from cloudreg_emulator.aws import world
 from cloudreg_emulator.aws.runtime import errors, events, logs
 from cloudreg_emulator.aws.runtime.asynchronous import Queue, Ticket
 from cloudreg_emulator.aws.runtime.capture import Capture, Exchange
-from cloudreg_emulator.aws.runtime.control import Route, control
+from cloudreg_emulator.aws.runtime.control import Control, Route, control
 from cloudreg_emulator.aws.runtime.invocation import Invocation
 from cloudreg_emulator.aws.runtime.metrics import Measured, Meter
 from cloudreg_emulator.aws.runtime.objects import NoObject
 from cloudreg_emulator.aws.runtime.routing import Wheel
 from cloudreg_emulator.fleet import Answer, Broken, FleetError, Group, NoInstance, TimedOut
+from cloudreg_emulator.fleet.instance import Instance
+from cloudreg_emulator.fleet.wire import Line
 
 T = TypeVar("T")
 
@@ -62,6 +64,25 @@ class Answered:
     answer: Answer
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """A request whose instance is entered; whoever carries it leaves that instance.
+
+    Attributes:
+        asked: The request.
+        route: Where it goes.
+        instance: That works on it.
+        line: How the instance is reached.
+        began: When, by the monotonic clock.
+    """
+
+    asked: Invocation
+    route: Route
+    instance: Instance
+    line: Line
+    began: float
+
+
 class RuntimeBackend(SageMakerRuntimeBackend):
     """SageMaker's runtime in one account and region. Thread-safe."""
 
@@ -74,7 +95,14 @@ class RuntimeBackend(SageMakerRuntimeBackend):
         self.capture = Capture(account_id, self.partition)
         self.wheels: defaultdict[tuple[str | None, ...], Wheel] = defaultdict(Wheel)
         self.shadows = ThreadPoolExecutor(max_workers=8, thread_name_prefix="shadow")
-        self.queue = Queue(account_id, self.partition, self._work)
+        self.queue = Queue(
+            account_id, self.partition, work=self._work, behind=self, meter=self.meter
+        )
+
+    @cached_property
+    def plane(self) -> Control:
+        """The control plane; moto looks it up by account and region, which takes its time."""
+        return control(self.account_id, self.region_name)
 
     def reset(self) -> None:
         """Forget everything; what is queued is not worked on."""
@@ -90,7 +118,7 @@ class RuntimeBackend(SageMakerRuntimeBackend):
         """
         endpoint = asked.endpoint
         self._routes(asked)
-        if control(self.account_id, self.region_name).async_inference(endpoint):
+        if self.plane.async_inference(endpoint):
             # https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference.html; unquoted.
             raise errors.invalid(
                 f"Endpoint {endpoint} of account {self.account_id} is an asynchronous endpoint: "
@@ -121,7 +149,7 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             Refused: In the service's words.
         """
         self._routes(asked)
-        config = control(self.account_id, self.region_name).async_inference(asked.endpoint)
+        config = self.plane.async_inference(asked.endpoint)
         if not config:
             # https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference.html; unquoted.
             raise errors.invalid(
@@ -130,17 +158,27 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             )
         return self.queue.submit(asked, config)
 
-    def _work(self, asked: Invocation, timeout_s: float, closed: threading.Event) -> Answer:
-        """Answer a queued invocation; waits for an instance where there is none."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                left = max(0.1, deadline - time.monotonic())
-                return self._answered(asked, timeout_s=left, limited=False).answer
-            except errors.Refused as error:
-                waiting = error.code == "ServiceUnavailable" and time.monotonic() < deadline
-                if not waiting or closed.wait(0.05):
-                    raise
+    def instances(self, endpoint: str) -> int:
+        """Return how many instances take requests now."""
+        try:
+            return self.plane.instances(endpoint)
+        except ServiceException as error:
+            raise errors.not_found(endpoint, self.account_id) from error
+
+    def first_variant(self, endpoint: str) -> str:
+        """Return the first variant of an endpoint."""
+        try:
+            routes = self.plane.routes(endpoint, components=False)
+        except ServiceException as error:
+            raise errors.not_found(endpoint, self.account_id) from error
+        variants = [route.variant for route in routes if not route.shadow]
+        if not variants:
+            raise errors.not_found(endpoint, self.account_id)
+        return variants[0]
+
+    def _work(self, asked: Invocation, timeout_s: float) -> Answer:
+        """Answer a queued invocation."""
+        return self._answered(asked, timeout_s=timeout_s, limited=False).answer
 
     def _answered(self, asked: Invocation, *, timeout_s: float, limited: bool = True) -> Answered:
         route, answer, began = self._send(
@@ -148,11 +186,37 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             lambda group: group.invoke(asked.body, asked.headers, timeout_s=timeout_s),
             limited=limited,
         )
+        return self.settle(asked, route, answer, began)
+
+    def settle(self, asked: Invocation, route: Route, answer: Answer, began: float) -> Answered:
+        """Leave the traces of an answer, and return what its caller gets.
+
+        Raises:
+            Refused: A ModelError, where the container did not answer with success.
+        """
         self._count(asked, route, answer.status, answer.latency_s, began)
         if answer.status >= 300:
             raise self._model_error(asked.endpoint, answer.status, answer.body)
         self._capture(asked, route, answer)
         return Answered(variant=route.variant, answer=answer)
+
+    def departed(self, asked: Invocation) -> Flight | None:
+        """Choose an instance for a request of the plainest kind; None for all others.
+
+        What is copied, captured, queued or refused is for `invoke`, which may block.
+        """
+        try:
+            routes = self._routes(asked, quiet=True)
+            if any(route.shadow for route in routes) or not self.plane.is_plain(asked.endpoint):
+                return None
+            route = self._route(asked, routes)
+            self._check_size(asked, route)
+            instance, line = route.group.enter()
+        except (errors.Refused, FleetError):
+            return None
+        return Flight(
+            asked=asked, route=route, instance=instance, line=line, began=time.monotonic()
+        )
 
     def _send(
         self, asked: Invocation, send: Callable[[Group], T], *, limited: bool = True
@@ -170,20 +234,19 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             except FleetError as error:
                 # Where nothing was sent, a deployment may have taken the group away just now.
                 if tried or not isinstance(error, NoInstance):
-                    raise self._failed(asked, route, error, began) from error
+                    raise self.failed(asked, route, error, began) from error
                 tried = True
             else:
                 self._copy(asked, routes)
                 return route, sent, began
 
-    def _routes(self, asked: Invocation) -> list[Route]:
-        """Return where this request may go, shadows included."""
+    def _routes(self, asked: Invocation, *, quiet: bool = False) -> list[Route]:
+        """Return where this request may go, shadows included; *quiet* leaves no trace."""
         endpoint = asked.endpoint
-        plane = control(self.account_id, self.region_name)
         component = asked.parameters.get("InferenceComponentName")
         try:
-            routes = list(plane.routes(endpoint, components=component is not None))
-            if component is None and not routes and plane.hosts_components(endpoint):
+            routes = list(self.plane.routes(endpoint, components=component is not None))
+            if component is None and not routes and self.plane.hosts_components(endpoint):
                 raise errors.invalid(NO_COMPONENT)
         except ServiceException as error:
             raise errors.not_found(endpoint, self.account_id) from error
@@ -195,7 +258,8 @@ class RuntimeBackend(SageMakerRuntimeBackend):
                     f"Inference Component {component} of endpoint {endpoint} not found."
                 )
             if not any(route.group.desired for route in routes):
-                self.meter.no_capacity(component)
+                if not quiet:
+                    self.meter.no_capacity(component)
                 raise errors.invalid(NO_CAPACITY)
         if not routes:
             raise errors.not_found(endpoint, self.account_id)
@@ -230,16 +294,16 @@ class RuntimeBackend(SageMakerRuntimeBackend):
         limit = world.current().max_payload_bytes
         if len(asked.body) > limit:
             raise errors.too_large(limit)
-        plane = control(self.account_id, self.region_name)
-        if len(asked.body) > SERVERLESS_BYTES and plane.is_serverless(
+        if len(asked.body) > SERVERLESS_BYTES and self.plane.is_serverless(
             asked.endpoint, route.variant
         ):
             # https://github.com/aws/sagemaker-python-sdk/issues/4271
             raise errors.invalid(f"Request {uuid.uuid4()} has oversize body.")
 
-    def _failed(
+    def failed(
         self, asked: Invocation, route: Route, error: FleetError, began: float
     ) -> errors.Refused:
+        """Leave the traces of a request without an answer, and return what its caller is told."""
         if isinstance(error, NoInstance):
             return errors.unavailable(
                 f"No instance of endpoint {asked.endpoint} is ready to answer."
@@ -270,11 +334,15 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             instances=route.group.ready,
             # This one has left already.
             concurrent=route.group.inflight + 1,
+            waited_s=asked.waited_s,
         )
         self.meter.count(asked.endpoint, route.variant, measured, component=route.component)
 
     def _capture(self, asked: Invocation, route: Route, answer: Answer) -> None:
-        config = control(self.account_id, self.region_name).data_capture(asked.endpoint)
+        try:
+            config = self.plane.data_capture(asked.endpoint)
+        except ServiceException:
+            return  # deleted while its container was at work
         if not config:
             return
         exchange = Exchange(

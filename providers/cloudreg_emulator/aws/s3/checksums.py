@@ -16,9 +16,11 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # Reflected polynomials; both start from all ones and end with all ones inverted.
 _CRC32C = (32, 0x82F63B78)
@@ -124,13 +126,16 @@ def _crc(bits: int, polynomial: int, body: bytes) -> int:
     # A remainder of zero bytes carries the register on; what the register held first is linear.
     crc ^= _advanced(bits, polynomial, ones, LANES * length) if length else ones
     for byte in body[len(body) - rest :]:
-        crc = int(table[(crc ^ byte) & 0xFF]) ^ (crc >> 8)
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     return crc ^ ones
 
 
 def _lanes(bits: int, polynomial: int, body: bytes, length: int) -> int:
     """Return the register after *body*, begun at zero, of ``LANES`` stretches side by side."""
-    table = _table(bits, polynomial)
+    # A tenth of a second, which an emulator need not take before it answers.
+    import numpy as np
+
+    table = np.array(_table(bits, polynomial), np.uint32 if bits == 32 else np.uint64)
     wide = _wide_table(bits, polynomial)
     rows = np.frombuffer(body, "<u2").reshape(LANES, length // 2)
     columns = np.ascontiguousarray(rows.T)
@@ -141,7 +146,7 @@ def _lanes(bits: int, polynomial: int, body: bytes, length: int) -> int:
     # Two neighbours make one: the left register is carried on over the bytes of the right one.
     while len(registers) > 1:
         left, right = registers[0::2], registers[1::2]
-        operator = _operator(bits, polynomial, length)
+        operator = np.array(_operator(bits, polynomial, length), table.dtype)
         carried = np.zeros_like(left)
         for bit, image in enumerate(operator):
             carried ^= ((left >> table.dtype.type(bit)) & table.dtype.type(1)) * image
@@ -155,25 +160,27 @@ def _advanced(bits: int, polynomial: int, register: int, zeros: int) -> int:
     result = 0
     for bit, image in enumerate(images):
         if register >> bit & 1:
-            result ^= int(image)
+            result ^= image
     return result
 
 
 @cache
-def _table(bits: int, polynomial: int) -> NDArray[np.unsignedinteger]:
+def _table(bits: int, polynomial: int) -> tuple[int, ...]:
     values = []
     for byte in range(256):
         crc = byte
         for _ in range(8):
             crc = (crc >> 1) ^ (polynomial if crc & 1 else 0)
         values.append(crc)
-    return np.array(values, np.uint32 if bits == 32 else np.uint64)
+    return tuple(values)
 
 
 @cache
 def _wide_table(bits: int, polynomial: int) -> NDArray[np.unsignedinteger]:
     """Return the table that takes two bytes in one step."""
-    table = _table(bits, polynomial)
+    import numpy as np
+
+    table = np.array(_table(bits, polynomial), np.uint32 if bits == 32 else np.uint64)
     first = table[np.arange(1 << 16) & 0xFF] ^ (np.arange(1 << 16) >> 8).astype(table.dtype)
     wide: NDArray[np.unsignedinteger] = table[first & table.dtype.type(0xFF)] ^ (
         first >> table.dtype.type(8)
@@ -181,17 +188,17 @@ def _wide_table(bits: int, polynomial: int) -> NDArray[np.unsignedinteger]:
     return wide
 
 
-def _operator(bits: int, polynomial: int, zeros: int) -> NDArray[np.unsignedinteger]:
+def _operator(bits: int, polynomial: int, zeros: int) -> list[int]:
     """Return what *zeros* bytes of zero do to each bit of the register, by squaring."""
     table = _table(bits, polynomial)
     result = [1 << bit for bit in range(bits)]
-    step = [(1 << bit >> 8) ^ int(table[1 << bit & 0xFF]) for bit in range(bits)]
+    step = [(1 << bit >> 8) ^ table[1 << bit & 0xFF] for bit in range(bits)]
     while zeros:
         if zeros & 1:
             result = [_image(step, value) for value in result]
         step = [_image(step, value) for value in step]
         zeros >>= 1
-    return np.array(result, table.dtype)
+    return result
 
 
 def _image(operator: list[int], value: int) -> int:

@@ -117,7 +117,8 @@ class SageMakerResponse(MotoResponse):
     ) -> ActionResult:
         shown, token = page(self._listed(shelf), self.params, **how)
         picked = [
-            without_empty({k: one.get(k) for k in fields} if fields else one) for one in shown
+            without_empty({k: one.get(k) for k in fields} if fields else one)
+            for one in map(_shown, shown)
         ]
         return ActionResult(without_empty({key: picked, "NextToken": token}))
 
@@ -160,7 +161,7 @@ class SageMakerResponse(MotoResponse):
         return ActionResult({"ModelPackageArn": arn})
 
     def describe_model_package(self) -> ActionResult:
-        body = dict(self.here.registry.package(self.params["ModelPackageName"]))
+        body = _shown(self.here.registry.package(self.params["ModelPackageName"]))
         if self.params.get("IncludedData") == "MetadataOnly":
             body = {key: value for key, value in body.items() if key not in _HEAVY}
         return ActionResult(body)
@@ -236,7 +237,7 @@ class SageMakerResponse(MotoResponse):
             keep=lambda body: matches(body, asked),
             sort=keys,
         )
-        records = [{resource: without_empty(one)} for one in shown]
+        records = [{resource: without_empty(_shown(one))} for one in shown]
         return ActionResult(without_empty({"Results": records, "NextToken": token}))
 
     def _searched(self, resource: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -380,3 +381,14 @@ class SageMakerResponse(MotoResponse):
             keep=lambda body: status is None or body["TransformJobStatus"] == status,
             sort={"Status": "TransformJobStatus"},
         )
+
+
+def _shown(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resource as its owner sees it: a version has its group's name, and none of its own.
+
+    Source: the answers to ListModelPackages and DescribeModelPackage that are printed in
+    https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-details.html. The SDK relies on
+    it: where a package has a name, `ModelPackage.refresh` asks for that one and not for its ARN.
+    """
+    unnamed = {"ModelPackageName"} if "ModelPackageVersion" in body else frozenset()
+    return {key: value for key, value in body.items() if key not in unnamed}

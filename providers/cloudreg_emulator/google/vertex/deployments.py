@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cloudreg_emulator.fleet import Contract, Fleet, Group, Launch
+from cloudreg_emulator.fleet.fleet import PATIENCE_S
 from cloudreg_emulator.fleet.instance import NO_CAPACITY
 from cloudreg_emulator.google.vertex import managed, protos, reasons
 from cloudreg_emulator.google.vertex.names import parse
@@ -26,6 +28,12 @@ __all__ = ["Deployment", "Deployments", "contract_of", "environment_of"]
 PORT = 8080
 HEALTH_S = 10.0
 MISSES = 4
+PERIOD_S = 10.0
+"""Between two health checks."""
+
+LEAST_PERIOD_S, MOST_PERIOD_S = 0.2, 1.0
+"""Real seconds: nobody is to wait here for what takes 40 seconds there, nor to be asked always."""
+
 LIVE_S = 40.0
 """Four TCP probes, ten seconds apart."""
 
@@ -42,11 +50,15 @@ class Deployment:
         deployed: What was asked for, with its bounds as they are now.
         group: The processes.
         traffic: What it was asked, and how it went.
+        predicts: Whether its container has a route for predictions.
     """
 
-    def __init__(self, deployed: Any, group: Group, traffic: Traffic, world: World) -> None:
+    def __init__(
+        self, deployed: Any, group: Group, traffic: Traffic, world: World, *, predicts: bool
+    ) -> None:
         """Take charge of a group that was just started."""
         self.deployed = deployed
+        self.predicts = predicts
         self.group = group
         self.traffic = traffic
         self._world = world
@@ -106,7 +118,8 @@ class Deployments:
         *,
         images: Mapping[str, Sequence[str]],
         storage_url: Callable[[], str],
-        log: Callable[[str, str, str, str], None],
+        log: Callable[[Launch, str, str], None],
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """Begin without any.
 
@@ -114,7 +127,8 @@ class Deployments:
             world: What is shared.
             images: Patterns of image URIs, and the command of each.
             storage_url: Where the emulated Cloud Storage answers.
-            log: Takes endpoint, deployed model, replica and each line that it writes.
+            log: Takes what was started, a replica's name and each line that it writes.
+            patience_s: Real seconds that a start may take at least, whatever the scale.
         """
         self._world = world
         self._storage_url = storage_url
@@ -125,7 +139,9 @@ class Deployments:
             images,
             scale=world.scale,
             faults=world.faults,
-            log=lambda launch, replica, line: log(launch.endpoint, launch.variant, replica, line),
+            patience_s=patience_s,
+            ping_pause_s=min(MOST_PERIOD_S, max(LEAST_PERIOD_S, PERIOD_S * world.scale)),
+            log=log,
         )
 
     def start(self, endpoint: str, deployed: Any, version: Any) -> Deployment:
@@ -140,12 +156,22 @@ class Deployments:
         beta = protos.as_version(resources, protos.V1BETA1)
         count = max(1, resources.min_replica_count, beta.initial_replica_count)
         launch = self._launch(endpoint, deployed, version)
-        deployment = Deployment(
-            deployed, self._fleet.start(launch, count), Traffic(self._world.clock), self._world
-        )
+        deployment = self._deployment(deployed, version, launch, count)
         with self._lock:
             self._kept[endpoint, deployed.id] = deployment
         return deployment
+
+    def run(self, job: str, deployed: Any, version: Any) -> Deployment:
+        """Begin to start the replicas of a batch job, which are nobody's else.
+
+        Args:
+            job: The job's name.
+            deployed: What would be deployed.
+            version: The model's version.
+        """
+        launch = replace(self._launch(job, deployed, version), job=True)
+        count = deployed.dedicated_resources.min_replica_count
+        return self._deployment(deployed, version, launch, count)
 
     def get(self, endpoint: str, deployed_id: str) -> Deployment | None:
         """Return a deployed model's replicas; None where there are none."""
@@ -190,6 +216,15 @@ class Deployments:
     def close(self) -> None:
         """End every process."""
         self._fleet.close()
+
+    def _deployment(self, deployed: Any, version: Any, launch: Launch, count: int) -> Deployment:
+        return Deployment(
+            deployed,
+            self._fleet.start(launch, count),
+            Traffic(self._world.clock),
+            self._world,
+            predicts=not version.container_spec.invoke_route_prefix,
+        )
 
     def _launch(self, endpoint: str, deployed: Any, version: Any) -> Launch:
         spec = version.container_spec

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cloudreg_emulator.google.vertex.names import Name, parse
+from cloudreg_emulator.google.vertex.protos import V1, V1BETA1
 from cloudreg_emulator.google.vertex.refusals import Refused, invalid, missing, precondition
 from cloudreg_emulator.google.vertex.rules import check_display_name, check_key, check_labels
 
@@ -54,9 +55,9 @@ _MUTABLE = frozenset(
         "dedicated_resources.max_replica_count",
         "dedicated_resources.required_replica_count",
         "dedicated_resources.autoscaling_metric_specs",
-        "disable_container_logging",
     }
 )
+_LOGGING = {V1: "disable_container_logging", V1BETA1: "enable_container_logging"}
 
 OUTPUT_ONLY = (
     "name",
@@ -145,14 +146,14 @@ def check_updatable_slowly(asked: Any, kept: Any) -> None:
             raise invalid(f"endpoint.{field.name}", f"Field {field.name} cannot be updated.")
 
 
-def check_mutable(paths: Iterable[str]) -> None:
+def check_mutable(paths: Iterable[str], *, version: str) -> None:
     """Refuse to change what MutateDeployedModel does not change.
 
     Raises:
         Refused: INVALID_ARGUMENT.
     """
     for path in paths:
-        if path not in _MUTABLE:
+        if path not in _MUTABLE and path != _LOGGING[version]:
             raise invalid("update_mask", f"Field {path} cannot be mutated.")
 
 

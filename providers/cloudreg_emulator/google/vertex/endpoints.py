@@ -218,21 +218,24 @@ class Endpoints(Service):
         endpoint = self.find(request.endpoint)
         asked = request.deployed_model
         deployed = deployed_model(endpoint, asked.id)
-        paths = paths_of(request.update_mask, asked, field="update_mask")
+        version = call.rpc.version
+        paths = paths_of(
+            request.update_mask, protos.as_version(asked, version), field="update_mask"
+        )
         if not paths:
             raise required("update_mask")
-        check_mutable(paths)
-        changed = _with(deployed, asked, paths)
+        check_mutable(paths, version=version)
+        changed = _with(deployed, asked, paths, version=version)
         check_scaling(
             changed.dedicated_resources,
             "deployed_model.dedicated_resources",
-            version=call.rpc.version,
+            version=version,
         )
 
         def mutate() -> Any:
             now = self.find(endpoint.name)
             kept = deployed_model(now, asked.id)
-            write(asked, kept, paths)
+            kept.CopyFrom(_with(kept, asked, paths, version=version))
             completed(kept.dedicated_resources)
             self._put(now)
             self.deployments.bound(now.name, kept)
@@ -316,11 +319,10 @@ class Endpoints(Service):
             )
 
     def _check_empty(self, endpoint: Any) -> None:
-        ids = [
-            deployment.deployed.id
-            for name, deployment in self.deployments.items()
-            if name == endpoint.name
-        ]
+        ids = {one.id: None for one in endpoint.deployed_models}
+        for name, deployment in self.deployments.items():
+            if name == endpoint.name:
+                ids[deployment.deployed.id] = None
         if ids:
             raise precondition(  # unquoted
                 f'The Endpoint "{endpoint.name}" has deployed or being-deployed DeployedModel(s) '
@@ -388,9 +390,10 @@ class Endpoints(Service):
         return found
 
 
-def _with(kept: Any, asked: Any, paths: list[str]) -> Any:
-    """Return a copy of what is kept, with what is asked for at *paths*."""
-    changed = type(kept)()
-    changed.CopyFrom(kept)
-    write(asked, changed, paths)
-    return changed
+def _with(kept: Any, asked: Any, paths: list[str], *, version: str = protos.V1) -> Any:
+    """Return a copy of what is kept, with what is asked for at *paths* of that version."""
+    copy = type(kept)()
+    copy.CopyFrom(kept)
+    changed = protos.as_version(copy, version)
+    write(protos.as_version(asked, version), changed, paths)
+    return protos.as_version(changed, protos.V1)

@@ -219,6 +219,10 @@ class Models(Evaluations):
                 model.encryption_spec.kms_key_name = key
             # Aliases are the source's alone.
             made = self.registry.add(name, copied, [], model=model)
+            if made.artifact_uri:
+                region = _name(source.name).location
+                kept = managed.of(self.world, source.name, source.version_id, region)
+                managed.keep(self.world, kept, name, made.version_id, place.location)
             return protos.new("CopyModelResponse", model=name, model_version_id=made.version_id)
 
         return self.operations.begin(call, name, after(make, seconds=COPY_S))

@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cloudreg_emulator.fleet import Launch
 from cloudreg_emulator.google.http import Request, Response
 from cloudreg_emulator.google.vertex.deployments import Deployment, Deployments
-from cloudreg_emulator.google.vertex.refusals import Refused
+from cloudreg_emulator.google.vertex.names import parse
+from cloudreg_emulator.google.vertex.refusals import Refused, denied
 from cloudreg_emulator.google.vertex.traffic import Asked
 from cloudreg_emulator.google.world import World
 
@@ -32,6 +34,9 @@ KEPT = 100_000
 _ONLINE = "aiplatform.googleapis.com/prediction/online"
 _LOG = "aiplatform.googleapis.com%2Fprediction_container"
 _RESOURCE = "aiplatform.googleapis.com/Endpoint"
+_JOB = "ml_job"
+"""https://cloud.google.com/logging/docs/api/v2/resource-list#tag_ml_job: jobs of every kind."""
+
 _SERIES = re.compile(r"/v3/projects/([^/]+)/timeSeries")
 _TERM = re.compile(r'([\w.]+)\s*(>=|<=|=|>|<)\s*"((?:[^"\\]|\\.)*)"')
 _PERCENTILES = {f"ALIGN_PERCENTILE_{n:02}": n / 100 for n in (5, 50, 95, 99)}
@@ -41,9 +46,11 @@ _PERCENTILES = {f"ALIGN_PERCENTILE_{n:02}": n / 100 for n in (5, 50, 95, 99)}
 class _Entry:
     at: float
     endpoint: str
+    region: str
     deployed: str
     replica: str
     line: str
+    job: bool = False
 
 
 class Observing:
@@ -56,10 +63,16 @@ class Observing:
         self._entries: deque[_Entry] = deque(maxlen=KEPT)
         self.deployments: Deployments | None = None
 
-    def log(self, endpoint: str, deployed: str, replica: str, line: str) -> None:
+    def log(self, launch: Launch, replica: str, line: str) -> None:
         """Keep a line of a replica."""
         entry = _Entry(
-            at=self._world.clock(), endpoint=endpoint, deployed=deployed, replica=replica, line=line
+            at=self._world.clock(),
+            endpoint=launch.endpoint,
+            region=launch.region,
+            deployed=launch.variant,
+            replica=replica,
+            line=line,
+            job=launch.job,
         )
         with self._lock:
             self._entries.append(entry)
@@ -97,9 +110,10 @@ class Observing:
     def _lines(self, request: Request) -> dict[str, Any]:
         if request.method != "POST":
             raise Refused("INVALID_ARGUMENT", f"{request.method} is no method of entries:list.")
-        asked = json.loads(request.read() or b"{}")
+        asked = _read(request)
         known = {"resourceNames", "filter", "orderBy", "pageSize", "pageToken"}
         _only(asked, known)
+        self._check_owned(asked.get("resourceNames"))
         terms = _terms(asked.get("filter", ""))
         entries = [one for one in list(self._entries) if _matches(terms, _logged(one))]
         order = asked.get("orderBy", "timestamp asc")
@@ -107,32 +121,38 @@ class Observing:
             raise Refused("INVALID_ARGUMENT", f"orderBy: {order!r} is not supported.")
         if order.endswith("desc"):
             entries.reverse()
-        start = int(asked.get("pageToken") or 0)
-        size = min(int(asked.get("pageSize") or 50), 1000)
-        page = entries[start : start + size]
-        answer: dict[str, Any] = {"entries": [self._entry(one) for one in page]}
-        if start + size < len(entries):
-            answer["nextPageToken"] = str(start + size)
-        return answer
+        page, token = _page(entries, asked.get("pageSize"), asked.get("pageToken"), usual=50)
+        answer: dict[str, Any] = {"entries": [self._entry(one) for one in page]} if page else {}
+        return answer | ({"nextPageToken": token} if token else {})
+
+    def _check_owned(self, names: Any) -> None:
+        if not isinstance(names, list) or not names:
+            raise Refused("INVALID_ARGUMENT", "At least one resource name is needed.")
+        for name in names:
+            project = str(name).removeprefix("projects/").partition("/")[0]
+            if not self._world.place.owns(project):
+                raise denied(project)
 
     def _entry(self, one: _Entry) -> dict[str, Any]:
         place = self._world.place
+        labels = {
+            "endpoint_id": one.endpoint,
+            "location": one.region,
+            "resource_container": f"projects/{place.number}",
+        }
+        if one.job:
+            project = place.project
+            labels = {"job_id": one.endpoint, "project_id": project, "task_name": one.deployed}
         return {
             "logName": f"projects/{place.project}/logs/{_LOG}",
-            "resource": {
-                "type": _RESOURCE,
-                "labels": {
-                    "endpoint_id": one.endpoint,
-                    "location": place.regions[0],
-                    "resource_container": f"projects/{place.number}",
-                },
-            },
+            "resource": {"type": _JOB if one.job else _RESOURCE, "labels": labels},
             "labels": {"deployed_model_id": one.deployed, "replica_id": one.replica},
             "timestamp": _iso(one.at),
             "jsonPayload": {"message": one.line},
         }
 
     def _series(self, request: Request) -> dict[str, Any]:
+        series = _SERIES.fullmatch(request.path)
         if request.method != "GET":
             raise Refused("INVALID_ARGUMENT", "only timeSeries.list is emulated")
         _only(
@@ -147,6 +167,8 @@ class Observing:
                 "pageToken",
             },
         )
+        if series is None or not self._world.place.owns(series[1]):
+            raise denied(series[1] if series else "")
         terms = _terms(request.arg("filter") or "")
         metric = next((value for name, _, value in terms if name == "metric.type"), None)
         if metric is None:
@@ -170,7 +192,9 @@ class Observing:
                     ],
                 }
             )
-        return {"timeSeries": found} if found else {}
+        page, token = _page(found, request.arg("pageSize"), request.arg("pageToken"), usual=100_000)
+        answer: dict[str, Any] = {"timeSeries": page} if page else {}
+        return answer | ({"nextPageToken": token} if token else {})
 
     def _values(
         self,
@@ -185,9 +209,11 @@ class Observing:
         if measure is None:
             raise Refused("NOT_FOUND", f"Cannot find metric(s) that match type = {metric!r}.")
         for endpoint, deployment in self.deployments.items():
+            parts = parse(endpoint)
+            assert parts is not None
             resource = {
-                "endpoint_id": endpoint.rpartition("/")[2],
-                "location": self._world.place.regions[0],
+                "endpoint_id": parts.id,
+                "location": parts.location,
                 "resource_container": f"projects/{self._world.place.number}",
             }
             asked = deployment.traffic.between(begin, end)
@@ -258,9 +284,17 @@ def _needs(aligner: str, known: set[str]) -> None:
 
 
 def _logged(one: _Entry) -> dict[str, Any]:
+    if one.job:
+        return {
+            "resource.type": _JOB,
+            "resource.labels.job_id": one.endpoint,
+            "resource.labels.task_name": one.deployed,
+            "timestamp": one.at,
+        }
     return {
         "resource.type": _RESOURCE,
         "resource.labels.endpoint_id": one.endpoint,
+        "resource.labels.location": one.region,
         "labels.deployed_model_id": one.deployed,
         "timestamp": one.at,
     }
@@ -285,13 +319,33 @@ def _matches(terms: list[tuple[str, str, str]], one: Mapping[str, Any]) -> bool:
             holds = {">=": at >= wanted, "<=": at <= wanted, ">": at > wanted, "<": at < wanted}
             if not holds.get(sign, at == wanted):
                 return False
-        elif name == "resource.labels.location":
-            continue  # one region has all of them
         elif sign != "=" or name not in one:
             raise Refused("INVALID_ARGUMENT", f"filter: {name} {sign} is not supported.")
         elif str(one[name]) != value:
             return False
     return True
+
+
+def _read(request: Request) -> dict[str, Any]:
+    try:
+        asked = json.loads(request.read() or b"{}")
+    except ValueError as error:
+        raise Refused("INVALID_ARGUMENT", f"Invalid JSON payload received. {error}") from error
+    if not isinstance(asked, dict):
+        raise Refused("INVALID_ARGUMENT", "Invalid JSON payload received. Root must be an object.")
+    return asked
+
+
+def _page(found: list[Any], size: Any, token: Any, *, usual: int) -> tuple[list[Any], str | None]:
+    """Return one page of what was found, and the token of the next."""
+    try:
+        start, most = int(token or 0), int(size or usual)
+    except (TypeError, ValueError) as error:
+        raise Refused("INVALID_ARGUMENT", "Invalid page size or page token.") from error
+    if start < 0 or most < 0:
+        raise Refused("INVALID_ARGUMENT", "Invalid page size or page token.")
+    end = start + min(most, usual if usual > 1000 else 1000)
+    return found[start:end], str(end) if end < len(found) else None
 
 
 def _only(asked: Mapping[str, Any], known: set[str]) -> None:

@@ -26,8 +26,13 @@ from cloudreg_emulator.google.vertex.splits import choose
 
 __all__ = ["Predictions"]
 
-SHARED_BYTES = 1_500_000
-DEDICATED_BYTES = 10_000_000
+SHARED_BYTES = 3 << 19
+DEDICATED_BYTES = 10 << 20
+"""Of a request, and of an answer: 1.5 and 10 MB, which Google counts in powers of two.
+
+Source: the 1572864 bytes of https://github.com/ageron/handson-ml2/issues/205
+"""
+
 TIMEOUT_S = 60.0
 DEDICATED_TIMEOUT_S = 600.0
 
@@ -66,14 +71,16 @@ class Predictions(Service):
     def predict(self, request: Any, call: Call) -> Any:
         """Ask for the predictions of instances, in the one form that Vertex AI has for them."""
         document: dict[str, Any] = {
-            "instances": [json_format.MessageToDict(one) for one in request.instances]
+            "instances": [
+                _plain(one, f"instances[{number}]") for number, one in enumerate(request.instances)
+            ]
         }
         if request.HasField("parameters"):
-            document["parameters"] = json_format.MessageToDict(request.parameters)
+            document["parameters"] = _plain(request.parameters, "parameters")
         body = json.dumps(document).encode()
-        endpoint, deployment = self._route(request.endpoint, len(body))
+        endpoint, deployment = self._route(request.endpoint, len(body), call)
         answer = self._ask(endpoint, deployment, body, _JSON)
-        predictions = _predictions(answer.body)
+        predictions = _predictions(_whole(answer.body, endpoint, deployment))
         deployed = deployment.deployed
         response = protos.new(
             "PredictResponse",
@@ -90,16 +97,17 @@ class Predictions(Service):
     def raw_predict(self, request: Any, call: Call) -> Any:
         """Hand a body to a replica as it is, and its answer back as it is."""
         body = request.http_body
-        endpoint, deployment = self._route(request.endpoint, len(body.data))
+        endpoint, deployment = self._route(request.endpoint, len(body.data), call)
         answer = self._ask(endpoint, deployment, body.data, body.content_type, call=call)
         return httpbody_pb2.HttpBody(
-            content_type=answer.headers.get("content-type", ""), data=answer.body
+            content_type=answer.headers.get("content-type", ""),
+            data=_whole(answer.body, endpoint, deployment),
         )
 
     def stream_raw_predict(self, request: Any, call: Call) -> Iterator[Any]:
         """Hand a body to a replica as it is, and its answer back piece by piece."""
         body = request.http_body
-        endpoint, deployment = self._route(request.endpoint, len(body.data))
+        endpoint, deployment = self._route(request.endpoint, len(body.data), call)
         began = time.monotonic()
         deployment.traffic.touch()
         headers = self._headers(body.content_type, call)
@@ -122,21 +130,28 @@ class Predictions(Service):
             code = 504
             raise Refused("DEADLINE_EXCEEDED", "Deadline exceeded.") from error
         except Broken as error:
+            code = 500
             raise Refused("INTERNAL", "The model server closed the connection.") from error
         finally:
             deployment.traffic.note(code, time.monotonic() - began)
 
-    def _route(self, name: str, size: int) -> tuple[Any, Deployment]:
+    def _route(self, name: str, size: int, call: Call) -> tuple[Any, Deployment]:
         """Return the endpoint, and who gets the request by the split."""
         with self.world.lock:
             kept = self._endpoints.find(name)
             endpoint = type(kept)()
             endpoint.CopyFrom(kept)
-        dedicated = endpoint.dedicated_endpoint_enabled
-        most = DEDICATED_BYTES if dedicated else SHARED_BYTES
+        if endpoint.dedicated_endpoint_enabled and "-aiplatform." in call.host:
+            # Endpoint.dedicated_endpoint_enabled: it has no place on the shared domain.
+            raise precondition(  # unquoted
+                "Dedicated Endpoint cannot be accessed through the shared Vertex AI domain "
+                f"{call.host}. Its dedicated DNS name is {endpoint.dedicated_endpoint_dns}."
+            )
+        most = _most_bytes(endpoint)
         if size > most:
-            raise invalid(  # unquoted
-                "instances", f"The request size ({size} bytes) exceeds {most} bytes limit."
+            # https://github.com/ageron/handson-ml2/issues/205
+            raise Refused(
+                "INVALID_ARGUMENT", f"Request payload size exceeds the limit: {most} bytes."
             )
         chosen = choose(dict(endpoint.traffic_split))
         if chosen is None:
@@ -144,6 +159,9 @@ class Predictions(Service):
         deployment = self._endpoints.deployments.get(endpoint.name, chosen)
         if deployment is None:
             raise precondition(f"Endpoint {endpoint.name} doesn't have traffic_split.")
+        if not deployment.predicts:
+            # ModelContainerSpec.invoke_route_prefix: only one of the two kinds of route.
+            raise precondition("The model has no predict route: it is to be invoked.")  # unquoted
         return endpoint, deployment
 
     def _ask(
@@ -193,7 +211,7 @@ class Predictions(Service):
 
 def _predictions(body: bytes) -> list[Any]:
     try:
-        found = json.loads(body)["predictions"]
+        found = json.loads(body, parse_constant=_no_number)["predictions"]
     except (ValueError, KeyError, TypeError):
         found = None
     if not isinstance(found, list):
@@ -203,6 +221,38 @@ def _predictions(body: bytes) -> list[Any]:
             f"{body[:500].decode(errors='replace')!r}",
         )
     return found
+
+
+def _plain(value: Any, field: str) -> Any:
+    """Return a value as JSON that a container gets: every number is a double on the way."""
+    try:
+        return json_format.MessageToDict(value)
+    except ValueError as error:
+        # struct.proto: NaN and Infinity are no numbers of a Value.
+        raise invalid(field, f"Invalid value: {error}") from error
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _most_bytes(endpoint: Any) -> int:
+    return DEDICATED_BYTES if endpoint.dedicated_endpoint_enabled else SHARED_BYTES
+
+
+def _whole(body: bytes, endpoint: Any, deployment: Deployment) -> bytes:
+    """Return an answer of the model server that is not too large."""
+    most = _most_bytes(endpoint)
+    if len(body) > most:
+        # https://github.com/googleapis/python-aiplatform/issues/190
+        endpoint_id = endpoint.name.rpartition("/")[2]
+        raise Refused(
+            "INVALID_ARGUMENT",
+            f"Failed to handle request. endpoint_id: {endpoint_id}, deployed_model_id: "
+            f"{deployment.deployed.id} with error: `Response size too large. Received at least "
+            f"{len(body)} bytes; max is {most}.`",
+        )
+    return body
 
 
 def _timeout_s(endpoint: Any) -> float:
@@ -235,6 +285,8 @@ def _value(plain: Any) -> struct_pb2.Value:
     value = struct_pb2.Value()
     try:
         json_format.ParseDict(plain, value)
+        # 1e999 is JSON, and infinite: only the way back refuses it.
+        json_format.MessageToDict(value)
     except (json_format.ParseError, ValueError) as error:
         raise Refused("INTERNAL", f"Invalid prediction: {error}") from error
     return value

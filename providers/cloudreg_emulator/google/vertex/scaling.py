@@ -66,13 +66,12 @@ class Scaler:
         while past and past[0][0] < now - MEMORY_S * self._world.scale:
             past.popleft()
         count = min(max(least, 1, *(number for _, number in past)), most)
-        if idle is not None:
-            silent_s = (self._world.clock() - deployment.traffic.last_asked) / self._world.scale
-            if not group.inflight and silent_s >= idle:
-                count = 0
+        silent_s = self._world.clock() - deployment.traffic.last_asked
+        if idle is not None and not group.inflight:
+            # Where no time passes at all, there is some between a request and the next look.
+            count = 0 if silent_s >= max(idle * self._world.scale, 2 * LEAST_PAUSE_S) else count
         if not group.desired and count:
             # From zero, only a request brings a replica back.
-            silent_s = self._world.clock() - deployment.traffic.last_asked
             count = count if silent_s <= WINDOW_S * self._world.scale + LEAST_PAUSE_S * 4 else 0
         if count != group.desired:
             group.resize(count)
@@ -82,7 +81,8 @@ def wanted(deployment: Deployment, world: World) -> int:
     """Return how many replicas the traffic of the last minute asks for."""
     resources: Any = deployment.deployed.dedicated_resources
     replicas = max(1, deployment.group.desired)
-    window_s = max(WINDOW_S * world.scale, LEAST_PAUSE_S)
+    scale = max(world.scale, LEAST_PAUSE_S / WINDOW_S)
+    window_s = WINDOW_S * scale
     now = world.clock()
     asked = deployment.traffic.between(now - window_s, now)
     # What is being worked on now is work as well, and has no answer yet.
@@ -90,7 +90,7 @@ def wanted(deployment: Deployment, world: World) -> int:
     needed = 1
     for one in resources.autoscaling_metric_specs:
         if one.metric_name == REQUESTS:
-            per_minute = len(asked) * 60.0 / (window_s / world.scale)
+            per_minute = len(asked) * 60.0 / (window_s / scale)
             needed = max(needed, math.ceil(per_minute / one.target))
         else:
             percent = min(100.0, 100.0 * busy_s / (window_s * replicas))

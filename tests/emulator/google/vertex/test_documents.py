@@ -37,7 +37,9 @@ def test_rooms() -> None:
 
 
 def test_example() -> None:
-    """The example runs as it stands."""
-    (example,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """The examples run as they stand."""
+    examples = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
-    exec(compile(example, "README.md", "exec"), {})
+    assert len(examples) == 2
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})

@@ -1,0 +1,180 @@
+"""How many requests a verb sends: what is listed once costs no request for each endpoint."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudreg import Workspace, plugins
+from cloudreg.manifest import Lineage
+from cloudreg.testing.base import fresh
+from cloudreg_emulator.google.http import HttpServer, Request, Response
+from cloudreg_vertex import PLUGIN
+
+FEW, MORE, MANY = 2, 5, 100
+CONFIG = """
+home = "gcp"
+
+[targets.gcp]
+provider = "vertex"
+project = "emulated-project"
+location = "us-central1"
+bucket = "our-models"
+prefix = "{model}"
+image = "us-central1-docker.pkg.dev/emulated-project/serve/stand-in:1"
+endpoint_url = "{url}"
+storage_url = "{url}"
+
+[stages.dev]
+[stages.prod]
+gates = []
+"""
+ENDPOINT = """
+[endpoints.{model}-{number}]
+model = "{model}"
+stage = "prod"
+gpu = "L4"
+"""
+
+
+def called(request: Request) -> str:
+    """Name a request by its service, its method and what it is about."""
+    if "/locations/" not in request.path:
+        return f"storage {request.method}"
+    path, _, verb = request.path.partition(":")
+    place = path.partition("/locations/")[2].split("/")[1:]
+    what = "/".join(place[::2])
+    return f"vertex {request.method} {what}{':' + verb if verb else ''}"
+
+
+class Counted:
+    """A workspace, and what it sends, noted where it arrives."""
+
+    def __init__(self, root: Path, cloud: Any) -> None:
+        self.root, self.cloud = root, cloud
+        self.model = fresh("calls")
+        self.sent: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self.server = HttpServer(self._handle)
+        (root / "build").mkdir()
+        (root / "build" / "weights.txt").write_text("weights 1")
+
+    def _handle(self, request: Request) -> Response:
+        with self._lock:
+            self.sent[called(request)] += 1
+        answer: Response = self.cloud.google.handle(request)
+        return answer
+
+    def configure(self, endpoints: int) -> None:
+        text = CONFIG.format(model=self.model, url=self.server.url)
+        text += "".join(ENDPOINT.format(model=self.model, number=n) for n in range(endpoints))
+        (self.root / "cloudreg.toml").write_text(text)
+
+    def open(self) -> Workspace:
+        return Workspace.load(self.root, actor="ada", timeout_s=60.0)
+
+    @contextmanager
+    def counted(self) -> Iterator[tuple[Workspace, Counter[str]]]:
+        """Yield a new workspace and, complete at the end, what it sent."""
+        found: Counter[str] = Counter()
+        with self.open() as ws:
+            self.sent.clear()
+            yield ws, found
+            found.update(self.sent)
+
+
+@pytest.fixture
+def counted(cloud: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+    """Yield a model whose first version holds prod, without endpoints."""
+    for name in [name for name in os.environ if name.startswith("CLOUDREG_")]:
+        monkeypatch.delenv(name)
+    plugins.register(PLUGIN)
+    made = Counted(tmp_path, cloud)
+    made.configure(0)
+    with made.open() as ws:
+        ws.register(made.model, tmp_path / "build", lineage=Lineage())
+        ws.promote(f"{made.model}:1", to="prod")
+    yield made
+    with made.open() as ws:
+        ws.down()
+    made.server.close()
+
+
+def serve(counted: Counted, endpoints: int) -> None:
+    counted.configure(endpoints)
+    with counted.open() as ws:
+        ws.apply()
+
+
+def of_vertex(sent: Counter[str]) -> Counter[str]:
+    return Counter({name: count for name, count in sent.items() if name.startswith("vertex")})
+
+
+def test_plan_does_not_grow_with_endpoints(counted: Counted) -> None:
+    """A plan with nothing to do asks Vertex AI the same few questions, however much it serves."""
+    plans = []
+    for endpoints in (FEW, MORE):
+        serve(counted, endpoints)
+        with counted.counted() as (ws, sent):
+            assert ws.plan().plan.empty
+        plans.append(sent)
+    few, more = plans
+
+    assert of_vertex(more) == of_vertex(few)
+    assert of_vertex(more)["vertex GET endpoints"] == 1
+    assert of_vertex(more).total() <= 5
+    # The second apply wrote two entries into the ledger, an intent and its end.
+    assert more["storage GET"] - few["storage GET"] == 2
+
+
+def test_status_does_not_grow_with_endpoints(counted: Counted) -> None:
+    """Status of many endpoints is one listing of them, one of operations, one of versions."""
+    serve(counted, MORE)
+    with counted.counted() as (ws, sent):
+        (row,) = [row for row in ws.status(counted.model) if row.stage == "prod"]
+    assert {endpoint.status for endpoint in row.endpoints} == {"ready"}
+
+    assert of_vertex(sent) == Counter(
+        {"vertex GET endpoints": 1, "vertex GET operations": 1, "vertex GET models": 1}
+    )
+
+
+def test_prediction_is_one_request(counted: Counted) -> None:
+    """A prediction is one request: nothing is looked up before it."""
+    serve(counted, 1)
+    with counted.counted() as (ws, sent):
+        assert ws.endpoint(f"{counted.model}-0").predict({"instances": [1]})
+
+    assert sent == Counter({"vertex POST endpoints:predict": 1})
+
+
+def test_many_endpoints_are_one_page(counted: Counted) -> None:
+    """A hundred endpoints are read with as many requests as none."""
+    with counted.counted() as (ws, none):
+        before = len(list(ws.targets["gcp"].endpoints.endpoints()))
+    services = counted.cloud.open().services
+    made = []
+    for number in range(MANY - before):
+        endpoint = {"display_name": "many", "labels": {"cloudreg-model": counted.model}}
+        request = {
+            "parent": services.parent,
+            "endpoint_id": f"{counted.model}-{number}",
+            "endpoint": endpoint,
+        }
+        done = services.finish("endpoints", "create_endpoint", request, what="an endpoint")
+        made.append(done.name.partition("/operations/")[0])
+    try:
+        with counted.counted() as (ws, many):
+            assert len(list(ws.targets["gcp"].endpoints.endpoints())) == MANY
+    finally:
+        for name in made:
+            services.finish("endpoints", "delete_endpoint", {"name": name}, what=name)
+
+    assert many == none
