@@ -173,6 +173,7 @@ class Change:
             if deployed.id not in wanted:
                 operation = self._bench.hosting.undeploy(self._spec.name, deployed.id)
                 return self._watch(operation, f"removing {deployed.display_name}")
+        self._write_down()
         # What is left behind costs nothing and is found again by the next change.
         with suppress(CloudregError):
             self._tidy(seen)
@@ -186,11 +187,13 @@ class Change:
             if own.name.partition("@")[0] not in used:
                 with suppress(NotFound, Conflict):
                     hosting.discard(own.name)
-        known = records.of(name)
         keep = outgoing.config_of(self._spec)
-        for asked in known:
-            if asked.config != keep:
-                records.forget(asked)
+        others = [asked for asked in records.of(name) if asked.config != keep]
+        now = hosting.look(name) if others else None
+        if now is None or dict(now.labels).get(outgoing.SPEC) != keep:
+            return  # somebody made another change meanwhile, and what they wrote down is theirs
+        for asked in others:
+            records.forget(asked)
 
     def _fail(self, reason: str) -> OperationStatus:
         lines: list[str] = []

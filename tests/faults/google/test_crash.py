@@ -33,8 +33,7 @@ SAMPLE = [
     ("register", "killed after", 7),
     ("apply", "killed after", 5),
     ("promote", "lost answer", 4),
-    ("rollback", "killed before", 7),
-    ("repair", "killed after", 2),
+    ("repair", "killed before", 2),
     ("down", "lost answer", 3),
 ]
 MAX_CALLS = 120

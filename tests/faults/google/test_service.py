@@ -116,13 +116,21 @@ def bodies() -> Iterator[Trouble]:
         for kind in ("throttle", "error", "lost"):
             yield Trouble(verb="register", fault={**here, "kind": kind})
         yield Trouble(verb="register", fault={**here, "kind": "lost", "status": 0})
-    for kind in ("truncated", "garbled"):
-        here = {"service": STORAGE, "operation": "objects.get", "kind": kind}
-        for after in range(4):
-            yield Trouble(verb="promote", fault={**here, "after": after})
+    body: dict[str, Any] = {"service": STORAGE, "operation": "objects.get"}
+    for after in range(4):
+        yield Trouble(verb="promote", fault={**body, "kind": "truncated", "after": after})
+    # Of what is kept twice, the other one is read; of the home and of a manifest there is one.
+    for after, ends in enumerate(("IntegrityError", "", "", "IntegrityError")):
+        garbled = {**body, "kind": "garbled", "after": after}
+        yield Trouble(verb="promote", fault=garbled, ends=ends)
 
 
 TROUBLES = [*troubles(), *endings(), *looks(), *bodies()]
+SAMPLE = (
+    "apply-DeployModel-failed-quota",
+    "register-UploadModel-lost-503",
+    "promote-objects.get-garbled-0",
+)
 
 
 def meet(trouble: Trouble, project: Any, tally: Any) -> None:
@@ -147,6 +155,12 @@ def meet(trouble: Trouble, project: Any, tally: Any) -> None:
         crash.again(trouble.verb, ws, here.model)
         here.check(ws, **crash.ENDS[trouble.verb])
     tally.survived[family] = tally.survived.get(family, 0) + 1
+
+
+@pytest.mark.parametrize("trouble", [t for t in TROUBLES if str(t) in SAMPLE], ids=str)
+def test_sample(trouble: Trouble, project: Callable[[], Any], tally: Any) -> None:
+    """A sample of the trouble is survived, or told by its name."""
+    meet(trouble, project, tally)
 
 
 @pytest.mark.slow

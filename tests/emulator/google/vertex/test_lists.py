@@ -129,6 +129,7 @@ def test_pages(cloud: Any, size: int) -> None:
     ]
 
     assert [len(page) for page in pages[:-1]] == [size] * (len(pages) - 1)
+    assert len(pages[-1]) <= size
     assert [name for page in pages for name in page] == ["m0", "m1", "m2", "m3", "m4"]
 
 
