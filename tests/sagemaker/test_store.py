@@ -382,7 +382,8 @@ store.put(pieces(), {key!r}, resume="one")
     sent = requests("UploadPart")
     store.put(pieces(), key, resume="one")
 
-    assert sent.seen == 4 - there
+    # A part that was on its way when the process was killed may arrive after the look.
+    assert 4 - there - 1 <= sent.seen <= 4 - there
     assert content(store, key) == CONTENT
     assert unfinished(client, key) == []
 
