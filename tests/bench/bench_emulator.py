@@ -32,7 +32,7 @@ ROWS = {"tiny": [0.1, 0.2, 0.3, 0.4], "mid": [0.1] * 256}
 """One row for each model: one that is all overhead, and one that computes."""
 
 WANTED = {
-    "tiny": "0.5 times the bare server's is for a model that computes; this one is all overhead",
+    "tiny": "at least 0.5 times the bare server's; this model is all overhead",
     "mid": "at least 0.5 times the bare server's",
 }
 
