@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,9 @@ class KindTests(ServingTests):
             replace(
                 plain,
                 kind=EndpointKind.ASYNCHRONOUS,
-                asynchronous=Asynchronous(output="kit", max_concurrent_per_replica=2),
+                asynchronous=asynchronous(
+                    provider.capabilities, output="kit", max_concurrent_per_replica=2
+                ),
             )
         )
 
@@ -261,5 +264,12 @@ def of_kind(plain: EndpointSpec, kind: EndpointKind, able: Capabilities) -> Endp
     if kind is EndpointKind.SERVERLESS:
         return serverless(plain, (*able.serverless_memory_mib, 1024)[0], 1)
     if kind is EndpointKind.ASYNCHRONOUS:
-        return replace(plain, kind=kind, asynchronous=Asynchronous())
+        return replace(plain, kind=kind, asynchronous=asynchronous(able))
     return plain
+
+
+def asynchronous(able: Capabilities, **part: Any) -> Asynchronous:
+    """Return the part of an asynchronous endpoint, whose requests wait as long as they may."""
+    usual_s = Asynchronous().expires_s
+    low, high = able.queue_expires_s or (usual_s, usual_s)
+    return Asynchronous(expires_s=min(max(usual_s, low), high), **part)

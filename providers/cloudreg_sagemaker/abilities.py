@@ -1,4 +1,4 @@
-"""What SageMaker's real-time endpoints can do, as data with reasons."""
+"""What SageMaker's endpoints can do, as data with reasons."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ SERVERLESS_MIB = tuple(range(1024, 6145, 1024))
 SERVERLESS_CONCURRENCY = 200
 """ProductionVariantServerlessConfig in botocore's service model, MemorySizeInMB: "in 1 GB
 increments"; MaxConcurrency: 200 at most."""
+
+
+QUEUE_EXPIRES_S = (60, 21_600)
+"""RequestTTLSeconds in botocore's service model."""
 
 
 def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
@@ -57,16 +61,20 @@ def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
         kinds=frozenset(kinds),
         serverless_memory_mib=() if why else SERVERLESS_MIB,
         serverless_concurrency=0 if why else SERVERLESS_CONCURRENCY,
+        queue_scaling=True,
+        queue_metrics=frozenset({ScalingMetric.CONCURRENCY}),
+        queue_expires_s=QUEUE_EXPIRES_S,
         reasons={
             **({"kinds": why} if why else {}),
             "serverless_memory_mib": why or "SageMaker sells it by the GiB, up to six",
             "serverless_concurrency": why or "more is not served by one serverless endpoint",
-            "queue_scaling": "the number of instances does not follow a queue's backlog yet, and "
-            "requests in flight do not tell of it",
+            "queue_metrics": "the backlog of each instance: SageMaker counts no calls behind a "
+            "queue, and a busy device does not tell who waits",
+            "queue_expires_s": "InvokeEndpointAsync keeps a request for that long",
             "scale_to_zero": "as an inference component, with one variant; a request that finds "
             "none is refused and wakes it",
             "split_at_zero": "traffic cannot be split between inference components, which callers "
-            "ask by name",
+            "ask by name, and a queue wakes no variant while another has an instance",
             "pools": "as inference components: one variant, and no move between pools",
             "rest_in_place": "SageMaker cannot change a live endpoint from instances with a model "
             "to inference components, or back",

@@ -19,7 +19,6 @@ from cloudreg.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
-    Unsupported,
 )
 from cloudreg.names import check_endpoint
 from cloudreg.objects.layout import lay_out
@@ -34,7 +33,7 @@ from cloudreg.types import (
     Variant,
     VariantMetrics,
 )
-from cloudreg_sagemaker import components, resting, wire
+from cloudreg_sagemaker import components, resting, shapes, wire
 from cloudreg_sagemaker import requests as outgoing
 from cloudreg_sagemaker.alarms import StepAlarms
 from cloudreg_sagemaker.calls import Calls
@@ -65,7 +64,7 @@ PARALLEL_LOOKS = 16
 
 
 class SageMakerEndpoints:
-    """The real-time endpoints of one account and region, as far as cloudreg made them."""
+    """The endpoints of one account and region, as far as cloudreg made them."""
 
     def __init__(
         self,
@@ -216,6 +215,7 @@ class SageMakerEndpoints:
             name,
             [variant["VariantName"] for variant in seen.get("ProductionVariants", ())],
             component=is_host(seen),
+            queued="AsyncInferenceConfig" in seen,
             window_s=window_s,
             since=seen["CreationTime"],
             now=self._now(),
@@ -263,50 +263,24 @@ class SageMakerEndpoints:
         if seen["EndpointStatus"] == FAILED:
             return  # it is removed, and made as it is asked for
         there = host_in((one.config for one in known), spec.name)
-        if there != host_of(spec):
-            raise Unsupported(
-                f"endpoint {spec.name}: it cannot be moved from {there} to {host_of(spec)} while "
-                "it lives",
-                target=self._target,
-                hint=f"another endpoint beside it; then take {spec.name} down",
-            )
-        if is_component(spec) != is_host(seen):
-            raise Unsupported(
-                f"endpoint {spec.name}: SageMaker cannot change a live endpoint to scale to zero, "
-                "or back: it would have to be removed first",
-                target=self._target,
-                hint=f"another endpoint beside it; then take {spec.name} down",
-            )
+        shapes.check_place(spec, there, seen, target=self._target)
         if spec.pool is not None:
             self._check_pool(spec, artifacts, seen)
         elif is_component(spec):
             wanted = self._resting(spec, artifacts).config_name
-            if wanted != seen["EndpointConfigName"]:
-                raise Unsupported(
-                    f"endpoint {spec.name}: the machines, keys and timeouts of an endpoint that "
-                    "scales to zero cannot be changed while it lives",
-                    target=self._target,
-                    hint=f"another endpoint beside it; then take {spec.name} down",
-                )
+            shapes.check_frame(spec, seen, wanted=wanted, target=self._target)
 
     def _check_pool(
         self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion], seen: Mapping[str, Any]
     ) -> None:
         """Refuse a pool whose machines are not those that are asked for."""
-        if not self._hosting.is_ours(seen):
-            raise AlreadyExists(
-                f"endpoint {spec.name}: {spec.pool} exists, and cloudreg did not make it",
-                target=self._target,
-                hint="another name for the pool",
-            )
-        wanted = self._resting(spec, artifacts).config_name
-        if seen["EndpointStatus"] != "Deleting" and seen["EndpointConfigName"] != wanted:
-            raise Unsupported(
-                f"endpoint {spec.name}: the machines of {spec.pool} are others than it asks for: "
-                "all of a pool have the same gpu, machine_type and kind of image",
-                target=self._target,
-                hint=f"gpu and machine_type as of the others in {spec.pool}, or another pool",
-            )
+        shapes.check_pool(
+            spec,
+            seen,
+            is_ours=self._hosting.is_ours(seen),
+            wanted=self._resting(spec, artifacts).config_name,
+            target=self._target,
+        )
 
     def _carrier(self, name: str, known: list[Asked]) -> dict[str, Any] | None:
         """Return DescribeEndpoint of what carries an endpoint: itself, or its pool."""

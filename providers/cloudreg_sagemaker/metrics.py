@@ -19,8 +19,14 @@ from cloudreg_sagemaker.errors import translated
 NAMESPACE = "AWS/SageMaker"
 MINUTE_S = 60
 
+_CALLS = ("requests", "Invocations", "Sum")
+_QUEUED_CALLS = ("requests", "InvocationsProcessed", "Sum")
+"""Behind a queue no ``Invocations`` are published.
+
+Source: https://docs.aws.amazon.com/sagemaker/latest/dg/async-inference-monitor.html
+"""
+
 _ASKED = (
-    ("requests", "Invocations", "Sum"),
     ("errors", "Invocation5XXErrors", "Sum"),
     ("p50", "ModelLatency", "p50"),
     ("p95", "ModelLatency", "p95"),
@@ -41,6 +47,7 @@ class EndpointMetrics:
         variants: Sequence[str],
         *,
         component: bool = False,
+        queued: bool = False,
         window_s: float,
         since: datetime.datetime,
         now: datetime.datetime,
@@ -51,6 +58,7 @@ class EndpointMetrics:
             endpoint: Whose.
             variants: Their names.
             component: Whether an inference component of that name answers.
+            queued: Whether the endpoint is asynchronous.
             window_s: How far back.
             since: Earlier numbers are another endpoint's of the same name.
             now: The end of the window.
@@ -68,7 +76,7 @@ class EndpointMetrics:
                     period_s=period_s,
                 )
                 for index, variant in enumerate(variants)
-                for which in _ASKED
+                for which in (_QUEUED_CALLS if queued else _CALLS, *_ASKED)
             ],
             "StartTime": begin,
             "EndTime": end,

@@ -36,9 +36,6 @@ MAX_BYTES = 1_000_000_000
 MAX_TIMEOUT_S = 3600
 """InvocationTimeoutSeconds in botocore's service model."""
 
-EXPIRES_S = (60, 21_600)
-"""RequestTTLSeconds in botocore's service model."""
-
 GRACE_S = 300.0
 """For the last word of SageMaker about a request whose time is over."""
 
@@ -49,21 +46,10 @@ _ID = re.compile(r"[0-9a-f]{24}")
 MAX_WORDS = 2000
 
 
-def config(spec: EndpointSpec, settings: SageMakerSettings, *, target: str) -> dict[str, Any]:
-    """Return AsyncInferenceConfig.
-
-    Raises:
-        InvalidRequest: SageMaker has no such patience.
-    """
+def config(spec: EndpointSpec, settings: SageMakerSettings) -> dict[str, Any]:
+    """Return AsyncInferenceConfig."""
     asked = spec.asynchronous
     assert asked is not None
-    low, high = EXPIRES_S
-    if not low <= asked.expires_s <= high:
-        raise InvalidRequest(
-            f"endpoint {spec.name}: expires_s {asked.expires_s} is not {low} to {high}",
-            target=target,
-            hint=f"expires_s = {min(max(asked.expires_s, low), high)}",
-        )
     output: dict[str, Any] = {
         "S3OutputPath": settings.uri(f"{asked.output}/{spec.name}/answers"),
         "S3FailurePath": settings.uri(f"{asked.output}/{spec.name}/failures"),

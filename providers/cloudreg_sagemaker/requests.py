@@ -92,7 +92,7 @@ def requests_for(
             variants.append(_variant(variant, model, settings, target=target))
     config: dict[str, Any] = {"ProductionVariants": variants, "Tags": tags(spec)}
     if spec.asynchronous is not None:
-        config["AsyncInferenceConfig"] = queues.config(spec, settings, target=target)
+        config["AsyncInferenceConfig"] = queues.config(spec, settings)
     if settings.data_capture is not None:
         capture = settings.data_capture
         config["DataCaptureConfig"] = {
@@ -374,7 +374,9 @@ def capacities_for(spec: EndpointSpec, seen: Mapping[str, Any]) -> list[dict[str
     is_weighted = any(shares.get(v.name) != v.weight for v in spec.variants)
     for variant in spec.variants:
         now = running.get(variant.name, {}).get("DesiredInstanceCount")
-        count = _count(variant.scaling, now)
+        scaling = variant.scaling
+        # None at all is right where a queue wakes it.
+        count = min(max(now or 0, scaling.min_replicas), scaling.max_replicas)
         change: dict[str, Any] = {}
         if is_weighted:
             change["DesiredWeight"] = float(variant.weight)

@@ -48,6 +48,9 @@ class Bound:
         target: Target value of the policy: percentages of all devices of a machine are added up.
         steps: Of the step policy, likewise; none where no alarm calls it.
         has_steps: Whether there is a step policy.
+        queued: Whether the policies follow the queue of an asynchronous endpoint.
+        wakes: Whether an alarm and a policy bring it back from zero.
+        has_wake: Whether there is a policy for that.
         scale_out_cooldown_s: Of the policy.
         scale_in_cooldown_s: Of the policy.
     """
@@ -58,6 +61,9 @@ class Bound:
     target: float | None = None
     steps: tuple[ScalingStep, ...] = ()
     has_steps: bool = False
+    queued: bool = False
+    wakes: bool = False
+    has_wake: bool = False
     scale_out_cooldown_s: int | None = None
     scale_in_cooldown_s: int | None = None
 
@@ -104,6 +110,12 @@ def effective(
     shares = shares_of(seen)
     if sum(shares.values()) != 100:
         shares = {v.name: v.weight for v in spec.variants}
+    queued = spec.kind is EndpointKind.ASYNCHRONOUS
+    # What follows requests in flight follows nothing where they are queued, and the reverse.
+    bounds = {
+        name: bound if bound.queued == queued else replace(bound, metric=None)
+        for name, bound in bounds.items()
+    }
     return replace(
         spec,
         variants=tuple(
@@ -159,8 +171,14 @@ def _each(value: float, units: int) -> float:
     return round(value / units, 6)
 
 
-def bound_for(variant: Variant, units: Units) -> Bound:
-    """Return what Application Auto Scaling should know of a variant."""
+def bound_for(variant: Variant, units: Units, *, queued: bool = False) -> Bound:
+    """Return what Application Auto Scaling should know of a variant.
+
+    Args:
+        variant: As it is asked for.
+        units: What percentages are counted up to.
+        queued: Whether its endpoint is asynchronous.
+    """
     scaling = variant.scaling
     each = units(variant, scaling.metric)
     out_s, in_s = cooldowns(scaling)
@@ -170,6 +188,8 @@ def bound_for(variant: Variant, units: Units) -> Bound:
         metric=scaling.metric,
         target=scaling.target * each,
         steps=tuple(replace(step, at=step.at * each) for step in scaling.steps),
+        queued=queued,
+        wakes=queued and scaling.min_replicas == 0,
         scale_out_cooldown_s=out_s,
         scale_in_cooldown_s=in_s,
     )
@@ -218,14 +238,9 @@ def endpoint_from(
     if digests is None:
         digests = {v.name: v.digest for v in current.variants}
     variants = _variants(seen, current, digests)
-    missing = [
-        f"{v.name}: {v.ready_replicas} of {v.desired_replicas} instances are in service"
-        for v in variants
-        # A serverless endpoint has no instances that anybody counts.
-        if v.ready_replicas < 1 and current.kind is not EndpointKind.SERVERLESS
-    ]
-    if status is EndpointStatus.READY and missing:
-        status, message = EndpointStatus.DEGRADED, "; ".join(missing)
+    trouble = _trouble(current, variants, bounds)
+    if status is EndpointStatus.READY and trouble:
+        status, message = EndpointStatus.DEGRADED, "; ".join(trouble)
     path = "async-invocations" if current.kind is EndpointKind.ASYNCHRONOUS else "invocations"
     return Endpoint(
         spec=current,
@@ -236,6 +251,27 @@ def endpoint_from(
         since=iso(seen["LastModifiedTime"]),
         native_id=seen["EndpointArn"],
     )
+
+
+def _trouble(
+    spec: EndpointSpec, variants: tuple[VariantStatus, ...], bounds: Mapping[str, Bound]
+) -> list[str]:
+    """Return why an endpoint in service does not answer as it should; nothing where it does."""
+    if spec.kind is EndpointKind.SERVERLESS:
+        return []  # it has no instances that anybody counts
+    queued = spec.kind is EndpointKind.ASYNCHRONOUS
+    may_rest = {v.name for v in spec.variants if queued and v.scaling.min_replicas == 0}
+    missing = [
+        f"{v.name}: {v.ready_replicas} of {v.desired_replicas} instances are in service"
+        for v in variants
+        if v.ready_replicas < 1 and (v.desired_replicas or v.name not in may_rest)
+    ]
+    asleep = [
+        f"{name}: nothing brings it back from zero"
+        for name in sorted(may_rest)
+        if name in bounds and not bounds[name].wakes
+    ]
+    return [*missing, *asleep]
 
 
 def _variants(

@@ -77,6 +77,28 @@ def address_of(settings: VertexSettings) -> str | None:
     return found.rstrip("/") if found else None
 
 
+def certificates(*, target: str) -> bytes | None:
+    """Return whom requests is told to trust: a proxy with certificates of its own may be near.
+
+    Raises:
+        ConfigError: They cannot be read.
+    """
+    for variable in _BUNDLES:
+        bundle = os.environ.get(variable)
+        if not bundle:
+            continue
+        path = Path(bundle)
+        try:
+            # A folder as well as a file, as OpenSSL has them.
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            return b"\n".join(file.read_bytes() for file in files)
+        except OSError as error:
+            raise ConfigError(
+                f"{variable}: {bundle} cannot be read: {error.strerror}", target=target
+            ) from error
+    return None
+
+
 class Gcs:
     """Cloud Storage with the credentials of a target; safe with many threads."""
 
@@ -175,27 +197,6 @@ class Gcs:
             headers=headers,
             data=data,
         )
-
-    def certificates(self) -> bytes | None:
-        """Return whom requests is told to trust: a proxy with certificates of its own may be near.
-
-        Raises:
-            ConfigError: They cannot be read.
-        """
-        for variable in _BUNDLES:
-            bundle = os.environ.get(variable)
-            if not bundle:
-                continue
-            path = Path(bundle)
-            try:
-                # A folder as well as a file, as OpenSSL has them.
-                files = sorted(path.iterdir()) if path.is_dir() else [path]
-                return b"\n".join(file.read_bytes() for file in files)
-            except OSError as error:
-                raise ConfigError(
-                    f"{variable}: {bundle} cannot be read: {error.strerror}", target=self._target
-                ) from error
-        return None
 
     def close(self) -> None:
         """Close every connection."""

@@ -21,7 +21,7 @@ from cloudreg.objects import ObstoreObjects, check_key
 from cloudreg.objects.failures import translated
 from cloudreg.objects.keys import name_of
 from cloudreg.provider import StoredObject
-from cloudreg_vertex.gcs import RETRIES, Gcs
+from cloudreg_vertex.gcs import RETRIES, Gcs, certificates
 from cloudreg_vertex.parts import PARTS_AT_ONCE, Parts
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class GcsObjects:
 
     def _open(self) -> ObstoreObjects:
         settings = self._settings
+        trusted = certificates(target=self._target)
         gcs = Gcs(settings, target=self._target, connections=2 * PARTS_AT_ONCE)
         try:
             self._check(gcs)
@@ -131,7 +132,7 @@ class GcsObjects:
             target=self._target,
             clock=self._clock,
         )
-        self._native = self._store(gcs)
+        self._native = self._store(gcs, trusted)
         return _Objects(
             self._native, target=self._target, prefix=settings.prefix, parts=self._parts
         )
@@ -195,7 +196,7 @@ class GcsObjects:
             )
         return found[1]
 
-    def _store(self, gcs: Gcs) -> Any:
+    def _store(self, gcs: Gcs, trusted: bytes | None) -> Any:
         """Return obstore's store of the bucket."""
         from obstore.store import GCSStore
 
@@ -204,9 +205,8 @@ class GcsObjects:
             "connect_timeout": timedelta(seconds=10),
             "timeout": _TIMEOUT,
         }
-        certificates = gcs.certificates()
-        if certificates is not None:
-            options["root_certificate"] = certificates
+        if trusted is not None:
+            options["root_certificate"] = trusted
         config: GCSConfig = {}
         if gcs.address is not None:
             # What the environment says of credentials must not reach an emulator.

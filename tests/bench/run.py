@@ -10,7 +10,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import race  # found through the path above
 
-ALL = ("startup", "register", "upload", "emulator", "ledger", "server", "weight")
+ALL = (
+    "startup",
+    "vertex_startup",
+    "register",
+    "upload",
+    "gcs_upload",
+    "emulator",
+    "vertex_emulator",
+    "ledger",
+    "server",
+    "weight",
+)
 
 
 def main(names: list[str]) -> int:

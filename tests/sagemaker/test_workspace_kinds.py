@@ -16,6 +16,7 @@ from cloudreg import Workspace, plugins
 from cloudreg.cli import main
 from cloudreg.errors import Conflict, OperationFailed, Unsupported
 from cloudreg.importers.torch import save
+from cloudreg.operations import poll_until
 from cloudreg.testing.base import fresh
 from cloudreg_sagemaker import PLUGIN
 
@@ -151,6 +152,34 @@ def test_queue(door: Door, cloudreg: Any) -> None:
         live.predict([[13.0, 0.0]])
     with pytest.raises(Unsupported, match="asynchronous"):
         live.predict([[1.0, 2.0]], variant="primary")
+
+
+def test_queue_at_rest(door: Door) -> None:
+    """An endpoint that rests behind its queue is what was configured, and a question wakes it."""
+    ws = door.open('kind = "asynchronous"\nmin_replicas = 0\nscale_in_cooldown_s = 0\n')
+    ws.apply()
+
+    def resting() -> bool:
+        seen = ws.targets["aws"].endpoints.endpoint(door.endpoint)
+        return seen is not None and seen.variants[0].ready_replicas == 0
+
+    assert poll_until(resting, bool, timeout_s=90.0)
+    assert ws.plan().plan.empty
+    assert ws.drift(door.model) == []
+    assert ws.endpoint(door.endpoint).predict([[1.0, 2.0]]) == [[3.0]]
+
+
+def test_patience_is_planned(door: Door, cloud: Any) -> None:
+    """A time to wait that the target has not is refused by the plan, before anything is made."""
+    ws = door.open(
+        f'kind = "asynchronous"\n[endpoints.{door.endpoint}.asynchronous]\nexpires_s = 59\n'
+    )
+    with pytest.raises(Unsupported, match="expires_s 59 is not 60 to 21600") as caught:
+        ws.plan()
+
+    assert caught.value.hint == "expires_s = 60"
+    found = cloud.client("sagemaker").list_endpoint_configs(NameContains=door.endpoint)
+    assert found["EndpointConfigs"] == []
 
 
 def test_kind_of_a_living_endpoint(door: Door) -> None:

@@ -36,7 +36,7 @@ def test_modules_of_the_core() -> None:
     assert there - {"__init__", "__main__"} - named(ROOT / "cloudreg/README.md") == set()
 
 
-@pytest.mark.parametrize("folder", ["providers/cloudreg_local"])
+@pytest.mark.parametrize("folder", ["providers/cloudreg_local", "providers/cloudreg_sagemaker"])
 def test_files_of_a_provider(folder: str) -> None:
     """Every file of a provider stands in its README."""
     there = {path.name for path in (ROOT / folder).glob("*.py")}

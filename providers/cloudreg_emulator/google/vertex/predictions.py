@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.api import httpbody_pb2
-from google.protobuf import json_format, struct_pb2
 
 from cloudreg_emulator.fleet import Answer, Broken, NoInstance, TimedOut
-from cloudreg_emulator.google.vertex import protos
+from cloudreg_emulator.google.vertex import protos, values
 from cloudreg_emulator.google.vertex.deployments import Deployment
 from cloudreg_emulator.google.vertex.endpoints import Endpoints
 from cloudreg_emulator.google.vertex.refusals import Refused, invalid, precondition
@@ -90,7 +89,7 @@ class Predictions(Service):
             model_display_name=self._display_name(deployed),
         )
         for one in predictions:
-            response.predictions.append(_value(one))
+            _add(response, one)
         return response
 
     @unlocked
@@ -226,7 +225,7 @@ def _predictions(body: bytes) -> list[Any]:
 def _plain(value: Any, field: str) -> Any:
     """Return a value as JSON that a container gets: every number is a double on the way."""
     try:
-        return json_format.MessageToDict(value)
+        return values.plain(value)
     except ValueError as error:
         # struct.proto: NaN and Infinity are no numbers of a Value.
         raise invalid(field, f"Invalid value: {error}") from error
@@ -280,13 +279,9 @@ def _failed(status: int, body: bytes) -> Refused:
     return Refused(code, body[:4000].decode(errors="replace"), http=status)
 
 
-def _value(plain: Any) -> struct_pb2.Value:
-    """Return a value as it goes through protobuf: every number is a double on the way."""
-    value = struct_pb2.Value()
+def _add(response: Any, said: Any) -> None:
+    """Add a prediction as it goes through protobuf: every number is a double on the way."""
     try:
-        json_format.ParseDict(plain, value)
-        # 1e999 is JSON, and infinite: only the way back refuses it.
-        json_format.MessageToDict(value)
-    except (json_format.ParseError, ValueError) as error:
+        values.fill(response.predictions.add(), said)
+    except ValueError as error:
         raise Refused("INTERNAL", f"Invalid prediction: {error}") from error
-    return value

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from cloudreg_emulator.google.http import Request
+from cloudreg_emulator.google.vertex import values as json_values
 from cloudreg_emulator.google.vertex.masks import snake
 from cloudreg_emulator.google.vertex.refusals import Refused, unimplemented
 from cloudreg_emulator.google.vertex.routes import Match
@@ -37,6 +38,7 @@ _KINDS = {
     if name.startswith("TYPE_") and name not in ("TYPE_MESSAGE", "TYPE_ENUM", "TYPE_GROUP")
 }
 _HTTP_BODY = "google.api.HttpBody"
+_VALUE = "google.protobuf.Value"
 
 
 def decode(match: Match, request: Request) -> Any:
@@ -50,6 +52,7 @@ def decode(match: Match, request: Request) -> Any:
     document: dict[str, Any] = {}
     if raw is None:
         document = _body(match, kind.DESCRIPTOR, request.read())
+    lists = _lists(document, kind.DESCRIPTOR)
     problems = list(_problems(document, kind.DESCRIPTOR, ""))
     problems += _query(document, kind.DESCRIPTOR, request.query)
     if problems:
@@ -62,6 +65,8 @@ def decode(match: Match, request: Request) -> Any:
         json_format.ParseDict(document, message)
     except json_format.ParseError as error:
         raise _refused([("", f"Invalid JSON payload received. {error}")]) from error
+    for name, items in lists.items():
+        _fill(getattr(message, name), items, name)
     if raw is not None:
         # rawPredict's body is the container's, not ours to read.
         body = getattr(message, raw)
@@ -71,8 +76,23 @@ def decode(match: Match, request: Request) -> Any:
 
 def answer(message: Message, *, numbers: bool = False) -> dict[str, Any]:
     """Return what REST answers; *numbers* for enums as clients of the SDK ask for them."""
+    fields = [
+        field
+        for field in message.DESCRIPTOR.fields
+        if _of_values(field) and getattr(message, field.name)
+    ]
+    lists = {
+        field.json_name: [json_values.plain(one) for one in getattr(message, field.name)]
+        for field in fields
+    }
+    if fields:
+        rest = type(message)()
+        rest.CopyFrom(message)
+        for field in fields:
+            rest.ClearField(field.name)
+        message = rest
     made: dict[str, Any] = json_format.MessageToDict(message, use_integers_for_enums=numbers)
-    return made
+    return made | lists
 
 
 def enum_numbers(request: Request) -> bool:
@@ -99,6 +119,31 @@ def _body(match: Match, kind: Descriptor, data: bytes) -> dict[str, Any]:
             raise _refused([("", _unknown(next(iter(said)), ""))])
         return {}
     return {kind.fields_by_name[match.route.body].json_name: said}
+
+
+def _lists(document: dict[str, Any], kind: Descriptor) -> dict[str, list[Any]]:
+    """Take the lists of values out of *document*: any JSON fits them, and they can be long."""
+    found: dict[str, list[Any]] = {}
+    for field in kind.fields:
+        if _of_values(field):
+            for name in {field.name, field.json_name} & set(document):
+                if isinstance(document[name], list):
+                    found[field.name] = document.pop(name)
+    return found
+
+
+def _of_values(field: FieldDescriptor) -> bool:
+    inner = field.message_type
+    return field.is_repeated and inner is not None and inner.full_name == _VALUE
+
+
+def _fill(made: Any, items: list[Any], name: str) -> None:
+    for at, item in enumerate(items):
+        try:
+            json_values.fill(made.add(), item)
+        except ValueError as error:
+            where = f"{name}[{at}]"
+            raise _refused([(where, f"Invalid JSON payload received. {error}")]) from error
 
 
 def _problems(value: Mapping[str, Any], kind: Descriptor, path: str) -> Iterator[tuple[str, str]]:
