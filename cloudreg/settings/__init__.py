@@ -1,0 +1,15 @@
+"""What the user configured: ``cloudreg.toml``, ``CLOUDREG_*``, arguments."""
+
+from cloudreg.settings.reading import FILE, OTHER_VARIABLES, find, load
+from cloudreg.settings.tables import DEFAULT_STAGES, EndpointSettings, Settings, StageSettings
+
+__all__ = [
+    "DEFAULT_STAGES",
+    "FILE",
+    "OTHER_VARIABLES",
+    "EndpointSettings",
+    "Settings",
+    "StageSettings",
+    "find",
+    "load",
+]
