@@ -27,10 +27,13 @@ def capabilities(*, emulate_accelerators: bool) -> Capabilities:
         "step_scaling": "a replica starts in seconds, so that the target alone is quick enough",
     }
     if not emulate_accelerators:
-        reasons["accelerators"] = "it serves on the CPU"
-        reasons["gpu_fallback"] = "it serves on the CPU, which never runs out"
+        reasons["accelerators"] = "it serves on what this machine has"
+        reasons["gpu_fallback"] = "it serves on what this machine has, which never runs out"
         reasons["machine_types"] = "this machine is the only one"
-    advice = "emulate_accelerators = true in the target's section accepts it and serves on the CPU"
+    advice = (
+        "emulate_accelerators = true in the target's section accepts it and serves on what this "
+        "machine has"
+    )
     return Capabilities(
         accelerators=frozenset(GPUS) if emulate_accelerators else frozenset(),
         scale_to_zero=True,

@@ -17,7 +17,8 @@ class LocalSettings(BaseModel):
         path: The folder that holds everything; relative to ``cloudreg.toml``.
         host: Address that endpoints listen on. Nobody is asked for a password there.
         port_range: First and last port of endpoints; without it, any free one.
-        emulate_accelerators: Accept every GPU class and machine, and serve on the CPU.
+        emulate_accelerators: Accept every GPU class and machine, and serve on what this
+            machine has.
         devices: GPUs that model servers get, each the one that the fewest others have; without it,
             those that this machine shows. None at all is ``[]``.
         server_command: Starts the model server; the options of ``cloudreg.serving`` are added.

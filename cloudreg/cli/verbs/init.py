@@ -27,7 +27,7 @@ home = "local"
 [targets.local]
 provider = "local"
 path = ".cloudreg"
-# emulate_accelerators = true   # accept gpu = "L4" and serve on the CPU
+# emulate_accelerators = true   # accept gpu = "L4" and serve on what this machine has
 
 # Stages, first to last. A version enters the first when it is registered, and the others by
 # `cloudreg promote`, one after the other.
