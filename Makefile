@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-all sdk bench bench-peers clean
+.PHONY: help setup demo check test test-all sdk signing bench bench-peers clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,9 +35,10 @@ test: check  ## Everything that CI runs.
 
 PEERS := .venv-peers
 SDK := .venv-sdk
+SIGNING := .venv-signing
 
 test-all: check  ## The slow matrices too: faults, fuzzing, long races.
-	$(if $(wildcard $(PEERS)),BENCH_PEERS=$(PEERS)) $(if $(wildcard $(SDK)),SAGEMAKER_SDK=$(SDK)) $(PYTEST)
+	$(if $(wildcard $(PEERS)),BENCH_PEERS=$(PEERS)) $(if $(wildcard $(SDK)),SAGEMAKER_SDK=$(SDK)) $(if $(wildcard $(SIGNING)),MODEL_SIGNING=$(SIGNING)) $(PYTEST)
 
 sdk: $(SDK)/.installed  ## Install the SageMaker SDK, which the slow tests ask (1 GB).
 
@@ -45,6 +46,14 @@ sdk: $(SDK)/.installed  ## Install the SageMaker SDK, which the slow tests ask (
 $(SDK)/.installed: tests/sagemaker/sdk.txt
 	$(PYTHON) -m venv $(SDK)
 	$(SDK)/bin/pip install --quiet --disable-pip-version-check -e '.[sagemaker]' -r tests/sagemaker/sdk.txt
+	@touch $@
+
+signing: $(SIGNING)/.installed  ## Install the reference of model signing, which the slow tests ask.
+
+# An environment of its own: the reference brings all of Sigstore's clients.
+$(SIGNING)/.installed: tests/unit/signing/reference.txt
+	$(PYTHON) -m venv $(SIGNING)
+	$(SIGNING)/bin/pip install --quiet --disable-pip-version-check -r tests/unit/signing/reference.txt
 	@touch $@
 
 # Half an hour on two cores, and nothing else should run: BENCH="startup server" takes some of them.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from cloudreg import gates
+from cloudreg.catalog import Bill
 from cloudreg.errors import ApprovalRequired, IntegrityError, NotFound
+from cloudreg.gates.parity import ParityGate, Question
 from cloudreg.ledger import Fold
 from cloudreg.manifest import FileEntry
 from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress
 from cloudreg.provider import ObjectStore
 from cloudreg.registry import Registry
+from cloudreg.seals import Seals
 from cloudreg.settings import Settings
 from cloudreg.types import GateResult, ModelVersion
 
@@ -31,6 +34,7 @@ class Admission:
         *,
         root: Path,
         serve: Serve,
+        seals: Seals,
         progress: Progress = SILENT,
     ) -> None:
         """Use what is configured.
@@ -40,16 +44,27 @@ class Admission:
             registry: The home's.
             root: The folder of ``cloudreg.toml``.
             serve: Starts a model server for a version.
+            seals: Who signed what.
             progress: Where it is shown.
         """
         self._settings = settings
         self._registry = registry
         self._root = root
         self._serve = serve
+        self._seals = seals
         self._progress = progress
 
-    def inspect(self, version: ModelVersion, stage: str, fold: Fold) -> list[GateResult]:
-        """Run all gates of a stage, and return what they found."""
+    def inspect(
+        self, version: ModelVersion, stage: str, fold: Fold, *, bills: Sequence[Bill] = ()
+    ) -> list[GateResult]:
+        """Run all gates of a stage, and return what they found.
+
+        Args:
+            version: The candidate.
+            stage: Where it wants to go.
+            fold: The state of its model.
+            bills: What the endpoints cost that would serve it.
+        """
         summary = fold.version(version.number)
         assert summary is not None
         holder = fold.stages.get(stage)
@@ -69,6 +84,13 @@ class Admission:
             waivers=summary.waivers,
             today=self._registry.today(version.model),
             progress=self._progress,
+            bills=tuple(bills),
+            signed=lambda name: self._seals.check(version, name, store=self._registry.store),
+            serves={
+                name: self._settings.endpoint_target(name)
+                for name, endpoint in self._settings.endpoints.items()
+                if (endpoint.model, endpoint.stage) == (version.model, stage)
+            },
         )
         tables = self._settings.gate_tables(version.model, stage)
         with self._progress.task(f"gates of {stage}", total=len(tables)) as task:
@@ -77,6 +99,18 @@ class Admission:
                 results += gates.run([gates.build(table)], context)
                 task.advance(1)
         return results
+
+    def questions(self, version: ModelVersion, stage: str) -> tuple[Question, ...]:
+        """Return what the targets of a stage are asked before traffic moves.
+
+        Raises:
+            InvalidRequest: A data set cannot be used.
+        """
+        tables = self._settings.gate_tables(version.model, stage)
+        built = [gates.build(table) for _, table in tables if table.get("kind") == "parity"]
+        return tuple(
+            gate.question(self._root, version) for gate in built if isinstance(gate, ParityGate)
+        )
 
     def check_approvals(self, version: ModelVersion, stage: str) -> None:
         """Return if enough people other than the author agreed.

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from cloudreg.errors import Unsupported
-from cloudreg.types import EndpointKind, EndpointSpec, Resources, Scaling, ScalingMetric
+from cloudreg.transfer import Egress, told
+from cloudreg.types import (
+    EndpointKind,
+    EndpointSpec,
+    MetricSource,
+    Mirroring,
+    NativeRollouts,
+    Resources,
+    RolloutStrategy,
+    Scaling,
+    ScalingMetric,
+)
+from cloudreg.watching import Watching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Watching):
     """What a provider can do.
 
     Attributes:
@@ -35,6 +47,10 @@ class Capabilities:
         max_request_bytes: Largest request body; None where there is no limit.
         variant_requests: Whether a request can be sent to one variant, whatever the weights are.
         variant_metrics: Whether requests, errors and latency are known for each variant.
+        custom_metrics: Where else a rollout can find numbers to be judged by, and what has to be
+            said there.
+        native_rollouts: What the target can do by itself of a rollout.
+        shadow: Who copies requests for a version whose answers nobody gets.
         machine_types: Whether a machine may be asked for by the target's own name.
         streaming: Whether an answer can be had piece by piece.
         batch: Whether it scores a data set by a job of its own.
@@ -45,6 +61,8 @@ class Capabilities:
             may be there while it is empty.
         queue_metrics: What they can follow; only together with ``queue_scaling``.
         queue_expires_s: Least and most seconds that a queued request may wait; None for any.
+        managed_transfer: Whether a service of the cloud copies versions to it, past this machine.
+        egress: What a byte costs that leaves it for another cloud; None where nobody knows.
         reasons: Field to one sentence, for each field that is less than people expect.
         nearest: GPU class that is not offered, to what comes nearest and how it differs.
     """
@@ -64,6 +82,9 @@ class Capabilities:
     max_request_bytes: int | None = None
     variant_requests: bool = True
     variant_metrics: bool = False
+    custom_metrics: Mapping[str, MetricSource] = field(default_factory=dict)
+    native_rollouts: NativeRollouts | Literal[False] = False
+    shadow: Mirroring = Mirroring.NONE
     machine_types: bool = True
     streaming: bool = False
     batch: bool = False
@@ -73,6 +94,8 @@ class Capabilities:
     queue_scaling: bool = False
     queue_metrics: frozenset[ScalingMetric] = frozenset()
     queue_expires_s: tuple[int, int] | None = None
+    managed_transfer: bool = False
+    egress: Egress | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     nearest: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,12 +141,37 @@ class Capabilities:
                 target,
                 hint='leave pool out, or strategy = "all_at_once" for the rollout',
             )
+        if spec.shadow is not None:
+            self._require_shadow(spec, target)
         self._require_kind(spec, target)
-        for variant in spec.variants:
+        for variant in spec.served:
             self._require_rest(variant.scaling, spec, target)
             self._require_metric(variant.scaling, spec, target)
             self._require_scaling(variant.scaling, spec.name, target)
             self._require_machines(variant.resources, spec.name, target)
+
+    def require_transfer(self, what: str, size: int, limit: int | None, *, target: str) -> None:
+        """Refuse to copy *size* bytes through this machine where the user wants a service to.
+
+        Args:
+            what: For messages.
+            size: Bytes that the target lacks.
+            limit: The user's; None for none.
+            target: Where they would go.
+
+        Raises:
+            Unsupported: The target has no such service; with the reason.
+        """
+        if limit is None or size <= limit or self.managed_transfer:
+            return
+        raise self._refusal(
+            f"{what}: {told(size)} are more than transfer_above = {told(limit)}, and no service "
+            "copies them there",
+            "managed_transfer",
+            target,
+            hint=f'[targets.{target}] transfer_above = "{told(2 * size).replace(" ", "")}", or '
+            "leave it out: the copy goes on where it stopped if it breaks",
+        )
 
     def require_change(
         self, before: EndpointSpec | None, after: EndpointSpec, *, target: str
@@ -303,4 +351,11 @@ class Capabilities:
     def rows(self) -> list[tuple[str, Any, str]]:
         """Return (capability, value, reason) for tables."""
         shown = [f.name for f in fields(self) if f.name not in ("reasons", "nearest")]
-        return [(name, getattr(self, name), self.reasons.get(name, "")) for name in shown]
+        return [(name, _row(getattr(self, name)), self.reasons.get(name, "")) for name in shown]
+
+
+def _row(value: Any) -> Any:
+    """Return a value as tables show it: what there is, without how it is used."""
+    if isinstance(value, Mapping):
+        return frozenset(value)
+    return frozenset(RolloutStrategy) if isinstance(value, NativeRollouts) else value

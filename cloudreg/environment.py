@@ -23,8 +23,14 @@ from cloudreg.place import PREFIX, unreadable_variable
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read(model: type[Model], document: Mapping[str, Any], overrides: Mapping[str, Any]) -> Model:
-    """Return *model* filled from arguments, then variables, then the file.
+def read(
+    model: type[Model],
+    document: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    *,
+    below: Mapping[str, Any] | None = None,
+) -> Model:
+    """Return *model* filled from arguments, then variables, then the file, then *below*.
 
     Raises:
         ConfigError: A variable that must be JSON is none.
@@ -46,7 +52,8 @@ def read(model: type[Model], document: Mapping[str, Any], overrides: Mapping[str
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             # No dotenv, no secret files: they would be two more places where a value can hide.
-            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(document))
+            layers = (InitSettingsSource(settings_cls, dict(x)) for x in (document, below or {}))
+            return init_settings, env_settings, *layers
 
     try:
         filled: Model = Everywhere(**overrides)

@@ -21,6 +21,7 @@
     ├── OperationTimeout          (TimeoutError) still running, and it keeps running without us
     ├── RolloutPaused                            inconclusive or paused by hand; resume or abort
     ├── ApprovalRequired                         more people have to agree
+    ├── SignatureRequired                        a stage asks for a signature that nobody gave yet
     ├── RepairRequired                           a target no longer shows what the ledger says
     └── GateFailed                               ``results`` holds every gate, passed or not
 
@@ -54,6 +55,7 @@ __all__ = [
     "RepairRequired",
     "RolloutAborted",
     "RolloutPaused",
+    "SignatureRequired",
     "StalePlan",
     "Unavailable",
     "Unsupported",
@@ -207,6 +209,12 @@ class RolloutPaused(CloudregError):
 
 class ApprovalRequired(CloudregError):
     """The stage asks for more approvals than there are."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class SignatureRequired(CloudregError):
+    """The stage asks for a signature by a key that has not signed."""
 
     exit_code: ClassVar[int] = 4
 

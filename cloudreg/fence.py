@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from cloudreg.ledger import Lease
 from cloudreg.provider import LINES, EndpointBackend, Operation, RegistryBackend
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointSpec,
     ModelVersion,
     PublishedVersion,
+    Rollout,
     VariantMetrics,
 )
 
@@ -69,10 +71,16 @@ class FencedEndpoints:
         self._lease.check()
         return self._backend.create(spec, artifacts=artifacts)
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
         """Check the lease, then update."""
         self._lease.check()
-        return self._backend.update(spec, artifacts=artifacts)
+        return self._backend.update(spec, artifacts=artifacts, rollout=rollout)
 
     def delete(self, name: str) -> Operation:
         """Check the lease, then delete."""
@@ -121,9 +129,11 @@ class FencedEndpoints:
         """Look."""
         return self._backend.result(name, request_id)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
         """Look."""
-        return self._backend.metrics(name, window_s=window_s)
+        return self._backend.metrics(name, window_s=window_s, custom=custom)
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         """Look."""

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cloudreg.deploy import Deployer, Sight
-from cloudreg.errors import NotFound, StalePlan
+from cloudreg.errors import InvalidRequest, NotFound, StalePlan
+from cloudreg.hours import Presence
 from cloudreg.names import check_model
 from cloudreg.plan import Plan
-from cloudreg.planning import Planner, Work
+from cloudreg.planning import Planner
 from cloudreg.promotion import Outcome, Promoter
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
 from cloudreg.types import Endpoint, GateResult
+from cloudreg.work import Work
 
 Prepare = Callable[[Sequence[GateResult] | None], Work]
 
@@ -46,7 +48,7 @@ class Fleet:
         The request of the plan holds the fingerprint of each model's part of it.
         """
         # One look for all models: endpoints times models would be asked otherwise.
-        sight = self._deployer.look()
+        sight = self._planner.look()
         works = {
             name: self._planner.endpoints(
                 name, self._deployer.names(model=name), prune=prune, sight=sight, fold=fold
@@ -61,6 +63,7 @@ class Fleet:
             },
             changes=tuple(c for work in works.values() for c in work.plan.changes),
             warnings=tuple(w for work in works.values() for w in work.plan.warnings),
+            bills=tuple(b for work in works.values() for b in work.plan.bills),
         )
 
     def apply(self, request: Mapping[str, Any]) -> list[Outcome]:
@@ -70,22 +73,35 @@ class Fleet:
             StalePlan: The changes would be others by now.
         """
         planned: Mapping[str, str] = request["models"]
-        prepares = {model: self._endpoints(model, bool(request["prune"])) for model in planned}
-        for model, prepare in prepares.items():
+        prune = bool(request["prune"])
+        for model in planned:
             self._promoter.settle(model)
-            if prepare(None).plan.fingerprint != planned[model]:
+        # Again one look for all of them; whoever has something to change looks for itself.
+        sight = self._planner.look()
+        works = {
+            model: self._planner.endpoints(
+                model, self._deployer.names(model=model), prune=prune, sight=sight
+            )
+            for model in planned
+        }
+        for model, work in works.items():
+            if work.plan.fingerprint != planned[model]:
                 raise StalePlan(
                     f"the world moved since the endpoints of {model} were planned",
                     hint="plan again, look at it, and apply that one",
                 )
         return [
-            self._promoter.perform(model, prepare, expected=planned[model])
-            for model, prepare in prepares.items()
+            Outcome(plan=work.plan, entry=None, version=None, behind=work.behind)
+            if work.plan.empty
+            else self._promoter.perform(
+                model, self._endpoints(model, prune), expected=planned[model]
+            )
+            for model, work in works.items()
         ]
 
     def settle(self, model: str | None) -> None:
         """Undo what dead processes left half done, so that a plan shows the truth."""
-        sight = self._deployer.look() if model is None else {}
+        sight = self._planner.look() if model is None else {}
         for name in self._models(model, sight):
             self._promoter.settle(name)
 
@@ -125,6 +141,30 @@ class Fleet:
                 self._promoter.perform(model, self._removal(model, mine))
             removed |= {name: target for name, (_, target, _) in wanted.items()}
         return removed
+
+    def touch(self, names: Sequence[str]) -> dict[str, Presence]:
+        """Let the time of endpoints begin anew, and return until when they are up.
+
+        Raises:
+            NotFound: No such endpoint is configured; nothing was touched.
+            InvalidRequest: One has no ttl; nothing was touched.
+        """
+        endpoints = self._settings.endpoints
+        for name in names:
+            if name not in endpoints:
+                raise NotFound(
+                    f"no endpoint {name!r} is configured",
+                    hint=f"there are {', '.join(endpoints) or 'none'}",
+                )
+            if endpoints[name].ttl_s is None:
+                raise InvalidRequest(
+                    f"endpoint {name} has no ttl that could begin anew",
+                    hint=f'ttl = "8h" in [endpoints.{name}]',
+                )
+        for model in sorted({endpoints[name].model for name in names}):
+            mine = [name for name in names if endpoints[name].model == model]
+            self._registry.touch(model, mine)
+        return {name: self._deployer.outlook.presence(name) for name in names}
 
     def _endpoints(self, model: str, prune: bool) -> Prepare:
         names = self._deployer.names(model=model)

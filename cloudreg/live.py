@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cloudreg.errors import InvalidRequest, NotFound, OperationFailed, Unsupported
 from cloudreg.ledger import Entry
+from cloudreg.mirroring import Mirror
 from cloudreg.operations import SILENT, Progress, wait
 from cloudreg.plan import Plan
 from cloudreg.provider import EndpointBackend
+from cloudreg.splitting import Split
 from cloudreg.types import (
     Endpoint,
     EndpointKind,
@@ -44,6 +47,8 @@ class LiveEndpoint:
         target: str,
         kind: EndpointKind = EndpointKind.REAL_TIME,
         progress: Progress = SILENT,
+        mirror: Mirror | None = None,
+        split: Split | None = None,
     ) -> None:
         """Address the endpoint called *name*; nothing is asked yet.
 
@@ -53,7 +58,11 @@ class LiveEndpoint:
             target: For messages.
             kind: How it answers.
             progress: Where waiting is shown.
+            mirror: Gets a copy of each request that no variant was named for.
+            split: Knows the weights, for requests with a key; of its own without.
         """
+        self.mirror = mirror
+        self._split = split or Split(self.describe)
         self.name = name
         self.target = target
         self.kind = kind
@@ -97,6 +106,7 @@ class LiveEndpoint:
         request: Mapping[str, Any] | Sequence[Any],
         *,
         variant: str | None = None,
+        key: str | None = None,
         timeout_s: float = PREDICT_S,
     ) -> Any:
         """Send ``{"instances": […]}`` and return the answer's JSON.
@@ -107,9 +117,12 @@ class LiveEndpoint:
             request: The whole request, or the instances alone; then the predictions alone come
                 back, one for each.
             variant: Asks one variant, whatever the weights are.
+            key: Whose request it is, such as a user's id: the same key meets the same variant,
+                and each variant gets its share of the keys.
             timeout_s: Patience for an answer.
 
         Raises:
+            Unsupported: A variant or a key is given, and the target asks no single variant.
             InvalidRequest: The model server refuses it; the message names the field.
             OperationFailed: The model server failed; ``logs`` holds its last lines.
             Unavailable: No replica is ready.
@@ -117,15 +130,16 @@ class LiveEndpoint:
         whole = isinstance(request, Mapping)
         body = self._body(request)
         if self.kind is EndpointKind.ASYNCHRONOUS:
-            if variant is not None:
+            if variant is not None or key is not None:
                 raise Unsupported(
                     f"endpoint {self.name} is asynchronous: its weights alone choose a variant",
                     target=self.target,
-                    hint="leave variant out",
+                    hint="leave variant and key out",
                 )
             said = self.submit(request, timeout_s=timeout_s).result(timeout_s=timeout_s)
         else:
-            said = self._document(self.invoke(body, variant=variant, timeout_s=timeout_s))
+            answer = self.invoke(body, variant=variant, key=key, timeout_s=timeout_s)
+            said = self._document(answer)
         return said if whole else self._predictions(said)
 
     def submit(
@@ -174,6 +188,7 @@ class LiveEndpoint:
         request: Mapping[str, Any] | Sequence[Any],
         *,
         variant: str | None = None,
+        key: str | None = None,
         timeout_s: float = PREDICT_S,
     ) -> Generator[Any, None, None]:
         """Send ``{"instances": […]}``, and yield the answer's JSON piece by piece.
@@ -183,6 +198,7 @@ class LiveEndpoint:
         Args:
             request: The whole request, or the instances alone; then the predictions alone come.
             variant: Asks one variant, whatever the weights are.
+            key: Whose request it is, as for `predict`.
             timeout_s: Patience for each piece.
 
         Raises:
@@ -191,17 +207,26 @@ class LiveEndpoint:
             OperationFailed: The model server failed, perhaps after some pieces.
         """
         whole = isinstance(request, Mapping)
-        sent = self._backend.stream(
-            self.name,
-            self._body(request),
-            content_type="application/json",
-            timeout_s=timeout_s,
-            variant=variant,
-        )
-        with closing(sent) as pieces:
-            for line in _lines(pieces):
-                said = self._piece(line)
-                yield said if whole else said["predictions"]
+        body = self._body(request)
+        for addressee, is_last in self._addressees(variant, key):
+            sent = self._backend.stream(
+                self.name,
+                body,
+                content_type="application/json",
+                timeout_s=timeout_s,
+                variant=addressee,
+            )
+            with closing(sent) as pieces:
+                try:
+                    first = next(pieces, b"")
+                except NotFound:
+                    if is_last:
+                        raise
+                    continue
+                for line in _lines(chain((first,), pieces)):
+                    said = self._piece(line)
+                    yield said if whole else said["predictions"]
+                return
 
     def _piece(self, line: bytes) -> dict[str, Any]:
         try:
@@ -231,12 +256,49 @@ class LiveEndpoint:
         *,
         content_type: str = "application/json",
         variant: str | None = None,
+        key: str | None = None,
         timeout_s: float = PREDICT_S,
     ) -> bytes:
         """Send one request as it is, and return the answer's bytes."""
-        return self._backend.invoke(
-            self.name, body, content_type=content_type, timeout_s=timeout_s, variant=variant
-        )
+
+        def ask(addressee: str | None) -> bytes:
+            return self._backend.invoke(
+                self.name, body, content_type=content_type, timeout_s=timeout_s, variant=addressee
+            )
+
+        answer = b""
+        for addressee, is_last in self._addressees(variant, key):
+            try:
+                answer = ask(addressee)
+                break
+            except NotFound:
+                if is_last:
+                    raise
+        if self.mirror is not None and variant is None:
+            self.mirror.offer(body, content_type)
+        return answer
+
+    def _addressees(
+        self, variant: str | None, key: str | None
+    ) -> Iterator[tuple[str | None, bool]]:
+        """Yield who is asked in turn, as long as there is no such variant; the last says so."""
+        yield self._chosen(variant, key), key is None
+        # A rollout took the variant away since the weights were asked for.
+        self._split.forget()
+        yield self._chosen(variant, key), False
+        # Or is taking it away now: whoever has the traffic answers.
+        yield None, True
+
+    def _chosen(self, variant: str | None, key: str | None) -> str | None:
+        """Return which variant is asked; None for whose turn it is."""
+        if key is None:
+            return variant
+        if variant is not None:
+            raise InvalidRequest(
+                f"endpoint {self.name}: variant and key both choose who is asked",
+                hint="leave one of them out",
+            )
+        return self._split.variant(key)
 
     def metrics(self, *, window_s: float = 300.0) -> Mapping[str, VariantMetrics]:
         """Return what each variant answered in the last *window_s* seconds."""
@@ -317,6 +379,7 @@ class Promotion:
         entry: The ledger's newest entry of it; None where nothing had to change.
         version: The version that was moved, if one was.
         endpoints: All endpoints that now serve it, by name.
+        behind: Targets that were left as they were: stage to target to why.
     """
 
     plan: Plan
@@ -324,6 +387,7 @@ class Promotion:
     entry: Entry | None
     version: ModelVersion | None
     endpoints: Mapping[str, LiveEndpoint]
+    behind: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def endpoint(self, name: str | None = None) -> LiveEndpoint:
         """Return an endpoint by its own name or by its target's; the only one without a name.

@@ -99,6 +99,15 @@ def check_variant(name: str) -> str:
     return _check_slug(name, "variant", MAX_STAGE)
 
 
+def check_signer(name: str) -> str:
+    """Return *name* if it can name a key; environment variables must be able to spell it."""
+    if not _TARGET.fullmatch(name):
+        raise InvalidRequest(
+            f"key name {name!r}: a lower-case letter, then letters, digits or _ (40 at most)"
+        )
+    return name
+
+
 def check_target(name: str) -> str:
     """Return *name* if it can name a target; environment variables must be able to spell it."""
     if not _TARGET.fullmatch(name):

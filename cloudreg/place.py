@@ -1,4 +1,4 @@
-"""Where a setting came from: an argument, a variable, or a line and column of the file."""
+"""Where a setting came from: an argument, a variable, a line of the file, or Terraform."""
 
 from __future__ import annotations
 
@@ -7,34 +7,78 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloudreg.outputs import Outputs
 
 PREFIX = "CLOUDREG_"
 
 _KEY = r"(?:[\w-]+|\"[^\"]*\"|'[^']*')"
 
 
-def place(path: Path, text: str, where: tuple[str | int, ...], overrides: Mapping[str, Any]) -> str:
-    """Return file, line and column of a key, or the argument or variable that set it.
+DEFAULT = "default"
+"""The source of what nobody set."""
 
-    Args:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Everything that a configuration was put together from.
+
+    Attributes:
         path: The file, for its name.
         text: What it holds; valid TOML.
-        where: The key, from the top.
         overrides: Arguments, which beat everything else.
+        outputs: What Terraform says, below the file.
     """
-    parts = [str(part) for part in where]
-    dotted = ".".join(parts)
-    if _holds(overrides, parts):
-        return f"argument {dotted}"
-    variable = _setting(parts) or _beginning(parts, tomllib.loads(text))
-    if variable is not None:
-        return f"environment variable {variable}"
-    found = _locate(text, parts)
-    if found is None:
-        return f"{path.name}, {dotted}"
-    return f"{path.name}, line {found[0]}, column {found[1]}, {dotted}"
+
+    path: Path
+    text: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Outputs | None = None
+
+    def place(self, where: tuple[str | int, ...]) -> str:
+        """Return where a key was set, or would be: for messages, with the key.
+
+        Args:
+            where: The key, from the top.
+        """
+        parts = [str(part) for part in where]
+        dotted = ".".join(parts)
+        if _holds(self.overrides, parts):
+            return f"argument {dotted}"
+        document = tomllib.loads(self.text)
+        variable = _setting(parts) or _beginning(parts, document)
+        if variable is not None:
+            return f"environment variable {variable}"
+        above = self.outputs.document if self.outputs is not None else {}
+        if self.outputs is not None and _depth(above, parts) > _depth(document, parts):
+            return f"{self.outputs.name}, {dotted}"
+        found = _locate(self.text, parts)
+        if found is None:
+            return f"{self.path.name}, {dotted}"
+        return f"{self.path.name}, line {found[0]}, column {found[1]}, {dotted}"
+
+    def source(self, where: tuple[str | int, ...]) -> str:
+        """Return what set a key: an argument, a variable, a line of the file, Terraform, nobody.
+
+        Args:
+            where: The key of one value, from the top.
+        """
+        parts = [str(part) for part in where]
+        if _holds(self.overrides, parts):
+            return "argument"
+        variable = _setting(parts)
+        if variable is not None:
+            return f"environment variable {variable}"
+        if _holds(tomllib.loads(self.text), parts):
+            line, column = _locate(self.text, parts) or (1, 1)
+            return f"{self.path.name}, line {line}, column {column}"
+        if self.outputs is not None and _holds(self.outputs.document, parts):
+            return self.outputs.name
+        return DEFAULT
 
 
 def position(message: str, text: str) -> tuple[int, int]:
@@ -46,11 +90,15 @@ def position(message: str, text: str) -> tuple[int, int]:
     return len(lines), len(lines[-1]) + 1
 
 
+_TABLES = ("TARGETS", "STAGES", "KEYS", "MODELS", "ENDPOINTS", "PRICES")
+"""Settings that are tables: a variable of that name holds JSON."""
+
+
 def unreadable_variable() -> str:
     """Return the variable that must hold JSON and does not."""
     for name, value in os.environ.items():
         field = name.upper().removeprefix(PREFIX)
-        if field in ("TARGETS", "STAGES", "MODELS", "ENDPOINTS") and not _is_json(value):
+        if field in _TABLES and not _is_json(value):
             return f"environment variable {name}"
     return "an environment variable"
 
@@ -65,14 +113,19 @@ def _is_json(text: str) -> bool:
 
 def _holds(value: Any, parts: list[str]) -> bool:
     """Whether the last of *parts* is a key inside *value*."""
-    for part in parts:
+    return bool(parts) and _depth(value, parts) == len(parts)
+
+
+def _depth(value: Any, parts: list[str]) -> int:
+    """Return how many of *parts* lead into *value*."""
+    for count, part in enumerate(parts):
         if isinstance(value, (list, tuple)) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         elif isinstance(value, Mapping) and part in value:
             value = value[part]
         else:
-            return False
-    return bool(parts)
+            return count
+    return len(parts)
 
 
 def _setting(parts: list[str]) -> str | None:

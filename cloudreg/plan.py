@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from cloudreg.catalog import Bill, bills_json, bills_lines
 from cloudreg.errors import InvalidRequest, NotFound
 from cloudreg.names import canonical_json, check_digest, sha256, short
-from cloudreg.types import Endpoint, EndpointSpec, EndpointStatus, GateResult, Rollout
+from cloudreg.types import Driver, Endpoint, EndpointSpec, EndpointStatus, GateResult, Rollout
 
 FORMAT = 1
 
@@ -81,12 +82,14 @@ class Plan:
         changes: In the order in which they would be made.
         gates: What the gates found; empty for requests that move no stage.
         warnings: What is worth knowing, although nothing will be done about it.
+        bills: What the endpoints cost that were looked at, changed or not.
     """
 
     request: Mapping[str, Any]
     changes: tuple[Change, ...] = ()
     gates: tuple[GateResult, ...] = ()
     warnings: tuple[str, ...] = ()
+    bills: tuple[Bill, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -100,10 +103,11 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what would change: equal as long as the world did not move."""
-        return sha256(
-            canonical_json([dict(self.request), [msgspec.to_builtins(c) for c in self.changes]])
-        )
+        """Digest of what would change, and its price: equal as long as the world did not move."""
+        facts: list[Any] = [dict(self.request), [msgspec.to_builtins(c) for c in self.changes]]
+        if not all(bill.free for bill in self.bills):
+            facts.append([bill.to_json() for bill in self.bills])
+        return sha256(canonical_json(facts))
 
     def counts(self) -> dict[str, int]:
         """Return how many changes of each action there are."""
@@ -128,6 +132,7 @@ class Plan:
             ],
             "gates": [result.to_json() for result in self.gates],
             "warnings": list(self.warnings),
+            "price": bills_json(self.bills),
             "counts": self.counts(),
             "fingerprint": self.fingerprint,
         }
@@ -153,6 +158,7 @@ class Plan:
         for warning in self.warnings:
             yield ""
             yield f"Note: {warning}"
+        yield from ("", *bills_lines(self.bills)) if self.bills else ()
         yield ""
         counts = self.counts()
         yield (
@@ -227,7 +233,8 @@ class EndpointChange:
         before: What is there now, or None.
         after: What should be, or None.
         rollout: How it gets there.
-        why: Set where the specs are equal and the endpoint still needs care.
+        why: Set where the specs are equal and the endpoint still needs care, or why it goes.
+        rests: When its ttl began, ISO 8601 in UTC, where it goes by itself and its ttl counts on.
     """
 
     name: str
@@ -236,6 +243,7 @@ class EndpointChange:
     after: EndpointSpec | None
     rollout: Rollout = field(default_factory=Rollout)
     why: str = ""
+    rests: str = ""
 
     def change(self) -> Change:
         """Return how a plan shows it."""
@@ -325,13 +333,16 @@ def spec_from_json(document: Mapping[str, Any]) -> EndpointSpec:
 
 def _rollout_note(rollout: Rollout) -> str:
     steps = " -> ".join(f"{step} %" for step in rollout.steps)
-    text = f"{rollout.strategy}: {steps}"
+    native = rollout.driver is Driver.NATIVE
+    text = f"{rollout.strategy}{' by the target itself' if native else ''}: {steps}"
     if rollout.bake_s:
         text += f", {rollout.bake_s:g} s each"
     if rollout.max_error_rate is not None:
         text += f", undone above {rollout.max_error_rate:.2%} errors"
     if rollout.max_p95_ms is not None:
         text += f", undone above p95 {rollout.max_p95_ms:g} ms"
+    for metric in rollout.metrics:
+        text += f", undone unless {metric.name} is {metric.wanted}"
     return text
 
 

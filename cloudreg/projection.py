@@ -22,12 +22,15 @@ class Difference:
     """What a target shows, where it is not what the ledger says.
 
     Attributes:
-        kind: ``stage``, ``version`` or ``endpoint``.
-        name: ``churn@prod``, ``churn:7`` or the endpoint's name.
+        kind: ``stage``, ``version`` or ``endpoint``; ``foreign`` for an endpoint of the model that
+            the ledger does not know, ``target`` for one that does not answer.
+        name: ``churn@prod``, ``churn:7``, or the endpoint's or the target's name.
         target: Where.
         field: Which part of it.
-        ledger: What the ledger says.
+        ledger: What the ledger says; of an endpoint, what cloudreg last made of it.
         actual: What the target shows.
+        wanted: Of an endpoint, what stage and configuration ask for now, where that is something
+            else again.
     """
 
     kind: str
@@ -36,13 +39,22 @@ class Difference:
     field: str
     ledger: str
     actual: str
+    wanted: str | None = None
+
+    @property
+    def mendable(self) -> bool:
+        """Whether a repair makes the target show what the ledger says."""
+        return self.kind not in ("foreign", "target")
 
     def __str__(self) -> str:
         """Render as one line."""
-        return (
+        if self.kind == "target":
+            return f"target {self.target} was not compared: {self.actual}"
+        line = (
             f"{self.kind} {self.name} on {self.target}: {self.field} is {self.actual or '(none)'}, "
             f"the ledger says {self.ledger}"
         )
+        return f"{line}, and now {self.wanted} is wanted" if self.wanted is not None else line
 
 
 def mirror(
@@ -73,17 +85,18 @@ def mirror(
 
 
 def show_stage(
-    model: str, stage: str, *, read: Callable[[], Fold], registry: RegistryBackend
+    model: str, stage: str, *, target: str, read: Callable[[], Fold], registry: RegistryBackend
 ) -> None:
-    """Make a target's stage show what the ledger says now.
+    """Make a target's stage show what the ledger says now: what it had, where it is behind.
 
     Another process may move the stage between the reading and the pointing: so read again after
     pointing. Whoever points last also reads last, and leaves the newest.
     """
     shown: str | None = None
     for attempt in range(MAX_ROUNDS):
-        holder = read().stages.get(stage)
-        wanted = holder.digest if holder is not None else None
+        fold = read()
+        summary = fold.version(fold.shown(stage, target) or 0)
+        wanted = summary.digest if summary is not None else None
         if attempt and wanted == shown:
             return
         registry.point(model, stage, wanted)
@@ -91,15 +104,33 @@ def show_stage(
 
 
 def differences(
-    model: str, *, fold: Fold, target: str, stages: tuple[str, ...], registry: RegistryBackend
+    model: str,
+    *,
+    fold: Fold,
+    target: str,
+    stages: tuple[str, ...],
+    registry: RegistryBackend,
+    lagging: bool = False,
 ) -> list[Difference]:
-    """Return where a target's registry differs from the ledger, for the stages that it mirrors."""
+    """Return where a target's registry differs from the ledger, for the stages that it mirrors.
+
+    Args:
+        model: Whose versions.
+        fold: What the ledger says.
+        target: Where.
+        stages: Those that it mirrors.
+        registry: The target's.
+        lagging: Whether a target that is known to be behind is as it should be.
+    """
     published = {version.digest: version for version in registry.published(model)}
     found: list[Difference] = []
     for stage in stages:
         holder = fold.stages.get(stage)
+        number = holder.number if holder is not None else None
+        if lagging:
+            number = fold.shown(stage, target)
         showing = sorted(v.number for v in published.values() if stage in v.stages)
-        wanted = [holder.number] if holder is not None else []
+        wanted = [number] if number is not None else []
         if showing != wanted:
             found.append(
                 Difference(

@@ -11,9 +11,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cloudreg.changing import Changer, Way, record
 from cloudreg.deploy import Deployer
 from cloudreg.errors import (
     CloudregError,
@@ -21,23 +22,23 @@ from cloudreg.errors import (
     Fenced,
     NotFound,
     RepairRequired,
-    RolloutAborted,
     RolloutPaused,
     StalePlan,
+    Unsupported,
 )
-from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Draft, Entry, Fold, Lease, OpenIntent
 from cloudreg.ledger.lease import LEASE_S, claimable, held
 from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress, poll_until
 from cloudreg.plan import Plan, spec_from_json, spec_json
-from cloudreg.planning import Planner, Work
+from cloudreg.planning import Planner
 from cloudreg.projection import show_stage
 from cloudreg.registry import Registry
 from cloudreg.rollout import CANARY
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
-from cloudreg.types import Endpoint, EndpointSpec, GateResult, ModelVersion
+from cloudreg.types import Driver, Endpoint, EndpointSpec, GateResult, ModelVersion
+from cloudreg.work import FOLLOW, FOLLOWS, Work, home_part, stage_of, why
 
 ROUNDS = 50
 """How often a request is planned again because others moved the world meanwhile."""
@@ -52,36 +53,19 @@ class Outcome:
         entry: The ledger's entry that made it true; None where nothing had to change.
         version: The version that was moved, if one was.
         endpoints: The endpoints that were changed, as they were afterwards.
+        behind: Targets that were left as they were: stage to target to why.
     """
 
     plan: Plan
     entry: Entry | None
     version: ModelVersion | None = None
     endpoints: Mapping[str, Endpoint | None] | None = None
+    behind: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
         """Whether anything had to change."""
         return self.entry is not None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Way:
-    """How far a change of targets is: what has to be undone, and what will be recorded.
-
-    Attributes:
-        befores: Endpoint to its target and what it was before the operation; None: not there.
-        first_steps: Endpoint to the step where its paused rollout goes on.
-        touched: Endpoints that may be changed already.
-        pointed: Targets whose stage may be moved already.
-        applied: What the ledger will say of each endpoint.
-    """
-
-    befores: Mapping[str, tuple[str, EndpointSpec | None]]
-    first_steps: Mapping[str, int] = field(default_factory=dict)
-    touched: list[str] = field(default_factory=list)
-    pointed: list[str] = field(default_factory=list)
-    applied: dict[str, Any] = field(default_factory=dict)
 
 
 class Promoter:
@@ -99,6 +83,7 @@ class Promoter:
         announce: Callable[[Plan], None] = lambda _: None,
         wait_s: float = 120.0,
         lease_s: float = LEASE_S,
+        contested: Callable[[str], Conflict | None] = lambda _: None,
     ) -> None:
         """Use what is configured.
 
@@ -112,12 +97,15 @@ class Promoter:
             announce: Gets each plan that is permitted, before anything is changed.
             wait_s: Patience for others who hold the model.
             lease_s: Seconds that this process may be silent before others take over.
+            contested: Returns why nothing may change before somebody decides.
         """
+        self._contested = contested
         self._settings = settings
         self._targets = targets
         self._registry = registry
         self._deployer = deployer
         self._planner = planner
+        self._changer = Changer(targets, registry, deployer, progress=progress)
         self._progress = progress
         self._announce = announce
         self._wait_s = wait_s
@@ -150,9 +138,10 @@ class Promoter:
         announced = ""
         for _ in range(ROUNDS):
             self.settle(model)
-            seq = ledger.read().seq
+            seq = ledger.known().seq
             try:
-                work = prepare(known[1] if known is not None and known[0] == seq else None)
+                with self._registry.steady(model):
+                    work = prepare(known[1] if known is not None and known[0] == seq else None)
             except RepairRequired:
                 now = ledger.read()
                 if now.seq != seq or now.open is not None:
@@ -165,22 +154,18 @@ class Promoter:
                     hint="plan again, look at it, and apply that one",
                 )
             if work.plan.empty:
-                return Outcome(plan=work.plan, entry=None, version=work.version)
-            self._planner.permit(work)
+                return Outcome(plan=work.plan, entry=None, version=work.version, behind=work.behind)
+            with self._registry.steady(model):
+                self._planner.permit(work)
             if work.plan.fingerprint != announced:
                 announced = work.plan.fingerprint
                 self._announce(work.plan)
+            first = home_part(work, self._settings)
             try:
-                lease = Lease.claim(
-                    ledger,
-                    verb=work.verb,
-                    data=work.intent(),
-                    guard=_unmoved(work, seq),
-                    lease_s=self._lease_s,
-                )
+                lease = self._claim(first, seq)
             except Conflict:
                 continue  # somebody was faster: look again
-            return self._carry_out(work, lease)
+            return self._with_followers(work, self._carry_out(first, lease))
         raise Conflict(f"{model}: others were faster {ROUNDS} times")
 
     def resume(self, model: str, *, next_step: bool = False) -> Outcome:
@@ -201,7 +186,8 @@ class Promoter:
         if "endpoint" in intent.progress:
             step = int(intent.progress.get("step", 0)) + int(next_step)
             way.first_steps = {str(intent.progress["endpoint"]): step}
-        return self._make(work, self._take_over(model, intent, "resumed"), way)
+        outcome = self._make(work, self._take_over(model, intent, "resumed"), way)
+        return self._with_followers(work, outcome)
 
     def abort(self, model: str) -> Entry:
         """Undo a paused operation, or one whose process is gone.
@@ -228,6 +214,12 @@ class Promoter:
         def draft(fold: Fold) -> Draft:
             if fold.open is None:
                 raise NotFound(f"nothing is under way for {model}")
+            if action == "pause" and fold.open.progress.get("driver") == Driver.NATIVE:
+                raise Unsupported(
+                    f"{model}: the target itself moves the traffic of "
+                    f"{fold.open.progress['endpoint']}, and cannot be told to pause",
+                    hint=f"cloudreg rollout abort {model}",
+                )
             return Draft(kind="note", root=fold.open.root, data={"request": action})
 
         self._registry.fold(model)
@@ -239,9 +231,13 @@ class Promoter:
         """Return once nobody holds the model, undoing what a dead process left.
 
         Raises:
-            Conflict: It is paused, or still held when patience ends.
+            Conflict: It is paused, or still held when patience ends; or it was changed without
+                the home, and somebody has to decide what counts.
         """
         ledger = self._registry.ledger(model)
+        contested = self._contested(model)
+        if contested is not None:
+            raise contested
         told: set[str] = set()
 
         def free() -> OpenIntent | None:
@@ -286,9 +282,70 @@ class Promoter:
 
         poll_until(at_work, operator.not_, timeout_s=self._wait_s, max_interval_s=1.0)
 
+    def follow(self, model: str) -> dict[str, dict[str, str]]:
+        """Bring targets up that are behind, and return those that still are: stage, target, why.
+
+        Raises:
+            Conflict: Others hold the model.
+            RolloutPaused: Somebody has to decide.
+        """
+        for stage in list(self._registry.fold(model).behind):
+            self._follow(model, stage)
+        return {
+            stage: {target: lagging.reason for target, lagging in targets.items()}
+            for stage, targets in self._registry.fold(model).behind.items()
+        }
+
+    def _follow(self, model: str, stage: str, *, at_once: bool = False) -> Outcome | None:
+        """Bring up the targets that are behind in one stage; None where none answers."""
+        ledger = self._registry.ledger(model)
+        fold = ledger.read()
+        holder, seq = fold.stages.get(stage), fold.seq
+        if holder is None or stage not in self._settings.stages:
+            return None
+        version = self._registry.version(ModelRef(model=model, number=holder.number))
+        work = self._planner.promotion(
+            version,
+            stage,
+            verb=FOLLOW,
+            resumed=True,
+            only=tuple(fold.behind.get(stage, {})),
+            at_once=at_once,
+        )
+        if work.plan.empty:
+            return None
+        return self._carry_out(work, self._claim(work, seq))
+
+    def _with_followers(self, work: Work, outcome: Outcome) -> Outcome:
+        """Let those follow that wait for the home, and return what came of all."""
+        waiting = [s for s, targets in outcome.behind.items() if FOLLOWS in targets.values()]
+        endpoints, behind = dict(outcome.endpoints or {}), dict(outcome.behind)
+        for stage in waiting:
+            try:
+                followed = self._follow(work.model, stage, at_once=work.verb == "rollback")
+            except (Fenced, RolloutPaused):
+                raise
+            except CloudregError as error:
+                # What the home has is true already: who is behind is in the ledger.
+                self._progress.say(f"{work.model}@{stage}: others do not follow: {error.message}")
+                continue
+            if followed is not None:
+                endpoints |= followed.endpoints or {}
+                behind[stage] = followed.behind.get(stage, {})
+        return replace(outcome, endpoints=endpoints, behind={s: t for s, t in behind.items() if t})
+
+    def _claim(self, work: Work, seq: int) -> Lease:
+        return Lease.claim(
+            self._registry.ledger(work.model),
+            verb=work.verb,
+            data=work.intent(),
+            guard=_unmoved(work, seq),
+            lease_s=self._lease_s,
+        )
+
     def _carry_out(self, work: Work, lease: Lease) -> Outcome:
         befores = {c.name: (c.target, c.before.spec if c.before else None) for c in work.changes}
-        return self._make(work, lease, _Way(befores=befores))
+        return self._make(work, lease, Way(befores=befores))
 
     def _take_over(self, model: str, intent: OpenIntent, why: str) -> Lease:
         ledger = self._registry.ledger(model)
@@ -300,7 +357,7 @@ class Promoter:
         known = [GateResult(**result) for result in intent.data.get("gates", ())]
         if "stage" in intent.data:
             version = self._registry.version(ModelRef(model=model, number=intent.data["number"]))
-            return self._planner.promotion(
+            work = self._planner.promotion(
                 version,
                 intent.data["stage"],
                 verb=intent.verb,
@@ -308,18 +365,20 @@ class Promoter:
                 reason=intent.data.get("reason", ""),
                 known_gates=known,
                 resumed=True,
+                only=_tried(intent),
             )
+            return replace(work, behind={**intent.data.get("behind", {}), **work.behind})
         names = self._deployer.names(model=model)
         return self._planner.endpoints(model, names, prune=bool(request.get("prune")))
 
-    def _way_so_far(self, work: Work, intent: OpenIntent) -> _Way:
+    def _way_so_far(self, work: Work, intent: OpenIntent) -> Way:
         """Return how far the process before came.
 
         Raises:
             Conflict: An endpoint stands half-way, and is not configured to go on.
         """
         befores = _befores(intent)
-        way = _Way(befores=befores, touched=list(befores))
+        way = Way(befores=befores, touched=list(befores))
         for name, (target, _) in befores.items():
             if name in {change.name for change in work.changes}:
                 continue
@@ -337,22 +396,22 @@ class Promoter:
             )
         return way
 
-    def _make(self, work: Work, lease: Lease, way: _Way) -> Outcome:
+    def _found(self, work: Work, way: Way, fold: Fold) -> dict[str, Any]:
+        """Return what the ledger lacks of endpoints that needed no change."""
+        if work.version is None or work.stage is None:
+            return {}
+        following = set(work.considered) - set(way.behind.get(work.stage, {}))
+        return self._deployer.unrecorded(
+            work.version, work.stage, fold, targets=following, but=way.applied
+        )
+
+    def _make(self, work: Work, lease: Lease, way: Way) -> Outcome:
         """Change the targets, and record it; or undo it, and record that."""
         try:
-            self._change_targets(work, lease, way)
-            data: dict[str, Any] = {"verb": work.verb, "endpoints": way.applied}
-            if work.version is not None and work.stage is not None and work.moves_stage:
-                data |= {
-                    "stages": {work.stage: work.version.number},
-                    "digest": work.version.digest,
-                    "previous": work.previous,
-                }
-            data["gates"] = [r.to_json() for r in work.plan.gates]
-            for key in ("break_glass", "reason"):
-                if work.plan.request.get(key):
-                    data[key] = work.plan.request[key]
-            entry = lease.done(data)
+            self._changer.change(work, lease, way)
+            fold = self._registry.ledger(work.model).known()
+            way.applied |= self._found(work, way, fold)
+            entry = lease.done(record(work, way, fold))
         except (Fenced, RolloutPaused):
             raise
         except BaseException as error:
@@ -360,20 +419,21 @@ class Promoter:
             # land there later; if it has landed, nothing is undone any more.
             lease.step({})
             undo = {name: way.befores[name] for name in way.touched if name in way.befores}
-            notes = self._undo(work.model, lease, undo, way.pointed, work.stage)
-            for note in notes:
+            undoing = self._changer.undo(work.model, lease, undo, way.pointed, work.stage)
+            for note in undoing.notes:
                 error.add_note(note)
-            reason = getattr(error, "message", None) or type(error).__name__
-            lease.abort(reason, {"notes": notes} if notes else None)
+            undoing.undone[:0] = way.undone
+            lease.abort(why(error), undoing.facts())
             raise
         if work.stage == self._settings.order[0]:
             # A registration moves the first stage without holding the model.
-            for target in self._settings.stage_targets(work.stage):
+            for target in way.pointed:
                 # What is not published yet is shown by whoever registers it now.
                 with suppress(NotFound):
                     show_stage(
                         work.model,
                         work.stage,
+                        target=target,
                         read=self._registry.ledger(work.model).read,
                         registry=self._targets[target].registry,
                     )
@@ -384,73 +444,39 @@ class Promoter:
                 else None
             )
             for change in work.changes
+            if change.target not in way.behind.get(stage_of(change), {})
         }
-        return Outcome(plan=work.plan, entry=entry, version=work.version, endpoints=endpoints)
-
-    def _change_targets(self, work: Work, lease: Lease, way: _Way) -> None:
-        targets: tuple[str, ...] = ()
-        if work.version is not None and work.stage is not None:
-            targets = self._settings.stage_targets(work.stage)
-            for target in targets:
-                self._deployer.bring(work.version, target, lease)
-        way.applied |= self._deployer.deploy(
-            work.changes, lease, touched=way.touched, first_steps=way.first_steps
+        return Outcome(
+            plan=work.plan,
+            entry=entry,
+            version=work.version,
+            endpoints=endpoints,
+            behind={stage: targets for stage, targets in way.behind.items() if targets},
         )
-        for target in targets:
-            assert work.version is not None
-            assert work.stage is not None
-            registry = FencedRegistry(self._targets[target].registry, lease)
-            way.pointed.append(target)
-            registry.point(work.model, work.stage, work.version.digest)
-        lease.check()
-        if "abort" in lease.requests:
-            raise RolloutAborted(f"{work.verb} was undone: somebody asked for it")
 
-    def _undo(
-        self,
-        model: str,
-        lease: Lease,
-        befores: Mapping[str, tuple[str, EndpointSpec | None]],
-        pointed: Sequence[str],
-        stage: str | None,
-    ) -> list[str]:
-        """Bring targets back to the ledger's truth, in reverse; return what could not be."""
-        notes = []
-        for target in reversed(pointed):
-            assert stage is not None
-            try:
-                show_stage(
-                    model,
-                    stage,
-                    read=self._registry.ledger(model).read,
-                    registry=FencedRegistry(self._targets[target].registry, lease),
-                )
-            except Fenced:
-                raise
-            except CloudregError as error:
-                notes.append(f"{model}@{stage} on {target} could not be set back: {error.message}")
-        for name, (target, before) in reversed(list(befores.items())):
-            try:
-                self._progress.say(f"{name}: going back to what it was")
-                self._deployer.restore(name, target, before, lease)
-            except Fenced:
-                raise
-            except CloudregError as error:
-                notes.append(f"endpoint {name} could not be brought back: {error.message}")
-        return notes
-
-    def _recover(self, model: str, intent: OpenIntent, lease: Lease, why: str) -> Entry:
+    def _recover(self, model: str, intent: OpenIntent, lease: Lease, reason: str) -> Entry:
         """Undo what a dead or paused operation left, and close it."""
         stage = intent.data.get("stage")
         pointed = self._settings.stage_targets(stage) if stage in self._settings.stages else ()
-        notes = self._undo(model, lease, _befores(intent), pointed, stage)
-        return lease.abort(why, {"notes": notes} if notes else None)
+        only = _tried(intent)
+        if only is not None:
+            pointed = tuple(target for target in pointed if target in only)
+        undoing = self._changer.undo(model, lease, _befores(intent), pointed, stage)
+        return lease.abort(reason, undoing.facts())
 
     def _paused(self, model: str) -> OpenIntent:
         intent = self._registry.fold(model).open
         if intent is None or not intent.paused:
             raise NotFound(f"no rollout of {model} is paused", hint="cloudreg rollout status")
         return intent
+
+
+def _tried(intent: OpenIntent) -> tuple[str, ...] | None:
+    """Return the targets that an operation was to change; None for all that are concerned."""
+    if "only" not in intent.data:
+        return None
+    left = {t for targets in intent.data.get("behind", {}).values() for t in targets}
+    return tuple(target for target in intent.data["only"] if target not in left)
 
 
 def _befores(intent: OpenIntent) -> dict[str, tuple[str, EndpointSpec | None]]:

@@ -11,7 +11,7 @@ the old, so that a crash leaves two, never none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
@@ -19,12 +19,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
 from cloudreg.capabilities import Capabilities
 from cloudreg.errors import Unsupported
 from cloudreg.jobs import BatchSpec
+from cloudreg.machines import Machine
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointSpec,
     ModelVersion,
     OperationStatus,
     PublishedVersion,
+    Resources,
+    Rollout,
     VariantMetrics,
 )
 
@@ -193,11 +197,24 @@ class EndpointBackend(Protocol):
         """
         ...
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
         """Start changing an endpoint; requests are served all the while.
 
         A variant whose digest, resources and environment stay the same keeps its running
         replicas, whatever it is called, and its autoscaled count.
+
+        Args:
+            spec: What it should be.
+            artifacts: The version of each digest that *spec* names.
+            rollout: How the target itself shall move the traffic, where it can
+                (`Capabilities.native_rollouts`); it goes back by itself where a limit is broken,
+                and the operation fails. None for its plainest way.
 
         Raises:
             NotFound: No such endpoint, or a file of a version is missing.
@@ -291,11 +308,20 @@ class EndpointBackend(Protocol):
         """
         ...
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
         """Return what each variant answered in the last *window_s* seconds, by its name.
+
+        Args:
+            name: The endpoint.
+            window_s: How far back.
+            custom: What else is looked up for each variant, of sources that the target has
+                (`Capabilities.custom_metrics`). What has no data is left out of the answer.
 
         Raises:
             NotFound: No such endpoint.
+            InvalidRequest: A custom metric cannot be looked up like that.
             Unsupported: The target does not know (`Capabilities.variant_metrics`).
         """
         ...
@@ -430,7 +456,7 @@ class Deployed:
 
     Attributes:
         models: Their names; none for any.
-        endpoints: Their names; none for any.
+        endpoints: Their names, and those of their pools; none for any.
         stages: Those that a version may be moved to, in their order.
         others: Stages that it may not be moved to.
     """
@@ -439,6 +465,78 @@ class Deployed:
     endpoints: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importable:
+    """Something on a target that Terraform may take over, or had better not.
+
+    Attributes:
+        type: The resource type of the cloud's own Terraform provider.
+        name: What the resource is called in a root, as far as Terraform takes it.
+        id: As that provider's documentation of the import wants it.
+        kept: Why Terraform must not own it; empty where it may.
+    """
+
+    type: str
+    name: str
+    id: str
+    kept: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange:
+    """A change in a plan of Terraform's.
+
+    Attributes:
+        address: Of the resource.
+        type: Of the resource.
+        actions: What Terraform would do, in its order and its words.
+        before: The attributes as they are; empty for a new resource.
+        after: As they would be, as far as they are known; empty for a removal.
+    """
+
+    address: str
+    type: str
+    actions: tuple[str, ...]
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+    @property
+    def removes(self) -> bool:
+        """Whether what is there would be gone, for ever or for a moment."""
+        return "delete" in self.actions
+
+    def any(self, attribute: str) -> set[str]:
+        """Return the texts that an attribute has before and after."""
+        values = (side.get(attribute) for side in (self.before, self.after))
+        return {value for value in values if isinstance(value, str) and value}
+
+
+class TerraformSide(Protocol):
+    """What a provider knows of the cloud's own Terraform provider."""
+
+    def existing(
+        self, provider: Any, settings: Any, models: Iterable[str]
+    ) -> Iterator[Importable]:
+        """Yield what is on a target: its bucket, what the registry keeps of *models*, endpoints.
+
+        Args:
+            provider: The target, opened by the same plug-in.
+            settings: Its section.
+            models: Their names.
+        """
+        ...
+
+    def claim(self, settings: Any, deployed: Deployed, change: PlannedChange) -> str | None:
+        """Return why *change* touches what cloudreg owns on a target; None where it does not.
+
+        Args:
+            settings: The target's section.
+            deployed: What is configured there.
+            change: Of a plan.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -455,6 +553,10 @@ class ProviderPlugin:
         extra: The extra that brings its SDK, such as ``sagemaker``; None where none is needed.
         policy: Returns what a deployer must be permitted to do with a target of these settings,
             as the cloud's own document; no request is made. None where nobody asks for permission.
+        terraform: Returns what is known of the cloud's own Terraform provider; None for nothing.
+        machines: Returns what a replica with those resources comes on, on a target of these
+            settings and that name: the first choice, then what stands in for it; with its price
+            in the target's region. No request is made. None where nobody knows.
         remote: Whether each look into its store is a request that takes its time; what is read
             together is then kept together.
     """
@@ -466,4 +568,6 @@ class ProviderPlugin:
     capabilities: Callable[[], Capabilities]
     extra: str | None = None
     policy: Callable[[Any, Deployed], Mapping[str, Any]] | None = None
+    terraform: Callable[[], TerraformSide] | None = None
+    machines: Callable[[Any, Resources, str], tuple[Machine, ...]] | None = None
     remote: bool = True

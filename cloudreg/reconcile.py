@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cloudreg.deploy import Deployer, Sight
-from cloudreg.errors import Conflict, Fenced, NotFound
+from cloudreg.deploy import Deployer
+from cloudreg.errors import (
+    CloudregError,
+    Conflict,
+    Fenced,
+    NotFound,
+    RepairRequired,
+    Unavailable,
+)
 from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Draft, Entry, Fold, Lease
 from cloudreg.ledger.lease import LEASE_S, held
@@ -20,6 +28,10 @@ from cloudreg.promotion import Promoter
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets
+from cloudreg.types import Endpoint, EndpointSpec
+
+PARALLEL_LOOKS = 8
+"""Lists of endpoints and of registries that are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +58,23 @@ class Reconciler:
         deployer: Deployer,
         promoter: Promoter,
         *,
+        overrule: Callable[[str], None] = lambda _: None,
         progress: Progress = SILENT,
         lease_s: float = LEASE_S,
     ) -> None:
-        """Use what is configured, opened and registered."""
+        """Use what is configured, opened and registered.
+
+        Args:
+            settings: The configuration.
+            targets: Opened when needed.
+            registry: The home's.
+            deployer: Of the endpoints.
+            promoter: Settles what is under way.
+            overrule: Closes what was done without the home, and does not count.
+            progress: Where it is shown.
+            lease_s: Seconds that this process may be silent before others take over.
+        """
+        self._overrule = overrule
         self._settings = settings
         self._targets = targets
         self._registry = registry
@@ -72,21 +97,45 @@ class Reconciler:
         Args:
             folds: The state of each.
         """
+        mirrors = self._mirrors()
         served = {applied.target for fold in folds.values() for applied in fold.applied.values()}
-        sight = self._deployer.look(sorted(served))
-        return {model: self._compare(model, fold, sight) for model, fold in folds.items()}
+        targets = sorted({*served, *mirrors})
+        with ThreadPoolExecutor(PARALLEL_LOOKS, thread_name_prefix="drift") as pool:
+            looks = dict(zip(targets, pool.map(self._look, targets), strict=True))
+            sight = {t: seen for t, seen in looks.items() if not isinstance(seen, CloudregError)}
+            asked = [(m, t, s) for m in folds for t, s in mirrors.items() if t in sight]
+            shown = pool.map(lambda each: self._compare(folds[each[0]], *each), asked)
+            found = {(m, t): each for (m, t, _), each in zip(asked, shown, strict=True)}
+        silent = [_silent(t, e) for t, e in looks.items() if isinstance(e, CloudregError)]
+        return {
+            model: [
+                *silent,
+                *(difference for t in mirrors for difference in found.get((model, t), ())),
+                *self._deployer.drift(fold, sight=sight),
+            ]
+            for model, fold in folds.items()
+        }
 
-    def _compare(self, model: str, fold: Fold, sight: Sight) -> list[Difference]:
-        found: list[Difference] = []
-        for target, stages in self._mirrors().items():
-            found += differences(
+    def _look(self, target: str) -> Sequence[Endpoint] | CloudregError:
+        """Return what runs on a target, or why it does not answer."""
+        try:
+            return self._deployer.look([target])[target]
+        except CloudregError as error:
+            return error
+
+    def _compare(
+        self, fold: Fold, model: str, target: str, stages: tuple[str, ...]
+    ) -> list[Difference]:
+        try:
+            return differences(
                 model,
                 fold=fold,
                 target=target,
                 stages=stages,
                 registry=self._targets[target].registry,
             )
-        return [*found, *self._deployer.drift(fold, sight=sight)]
+        except CloudregError as error:
+            return [_silent(target, error)]
 
     def repair(self, model: str) -> Repair:
         """Make targets show what the ledger says.
@@ -95,10 +144,13 @@ class Reconciler:
             Conflict: Somebody holds the model for too long, or a rollout of it is paused.
             CloudregError: A target refuses; what was mended stays mended.
         """
+        self._overrule(model)
         self._promoter.settle(model)
-        found = self.drift(model)
+        brought = self._bring_up(model)
+        found = [difference for difference in self.drift(model) if difference.mendable]
         if not found:
-            return Repair(differences=(), entry=None)
+            entry = next(iter(self._registry.history(model)), None) if brought else None
+            return Repair(differences=tuple(brought), entry=entry)
         lease = Lease.claim(
             self._registry.ledger(model), verb="repair", data={}, lease_s=self._lease_s
         )
@@ -111,7 +163,7 @@ class Reconciler:
         except BaseException as error:
             lease.abort(getattr(error, "message", None) or type(error).__name__)
             raise
-        return Repair(differences=tuple(found), entry=entry)
+        return Repair(differences=(*brought, *found), entry=entry)
 
     def adopt(self, model: str, *, target: str, reason: str) -> Repair:
         """Take what *target* shows as the truth: its stages and its endpoints.
@@ -130,10 +182,13 @@ class Reconciler:
             raise NotFound(
                 f"no target {target!r} is configured", hint=f"there are {', '.join(self._targets)}"
             )
+        self._overrule(model)
         self._promoter.settle(model)
         fold = self._registry.fold(model)
         seq = fold.seq
-        found = [d for d in self.drift(model) if d.target == target]
+        found = [d for d in self.drift(model) if d.target == target and d.kind != "foreign"]
+        for silent in (d for d in found if d.kind == "target"):
+            raise Unavailable(silent.actual, target=target)
         if not found:
             return Repair(differences=(), entry=None)
         stages = self._shown_stages(model, target, fold)
@@ -163,6 +218,34 @@ class Reconciler:
         entry = self._registry.ledger(model).append(draft, op="adopt")
         return Repair(differences=tuple(found), entry=entry)
 
+    def _bring_up(self, model: str) -> list[Difference]:
+        """Bring targets up that are behind, and return how they were.
+
+        Raises:
+            RepairRequired: One still is.
+        """
+        fold = self._registry.fold(model)
+        was = [
+            Difference(
+                kind="stage",
+                name=f"{model}@{stage}",
+                target=target,
+                field="version",
+                ledger=str(fold.stages[stage].number) if stage in fold.stages else "(none)",
+                actual=f"{lagging.number or '(none)'}, behind: {lagging.reason}",
+            )
+            for stage, targets in fold.behind.items()
+            for target, lagging in targets.items()
+        ]
+        for stage, left in (self._promoter.follow(model) if was else {}).items():
+            for target, why in left.items():
+                raise RepairRequired(
+                    f"{target} is still behind in {stage}: {why}",
+                    target=target,
+                    hint=f"once it answers: cloudreg repair {model}",
+                )
+        return was
+
     def _mirrors(self) -> dict[str, tuple[str, ...]]:
         """Return target to the stages that it must show."""
         mirrors: dict[str, list[str]] = {self._settings.home: []}
@@ -190,16 +273,16 @@ class Reconciler:
                 holder = fold.stages.get(stage)
                 if holder is not None:
                     version = self._registry.version(ModelRef(model=model, number=holder.number))
-                    self._deployer.bring(version, target, lease)
+                    self._deployer.bring(version, target, lease, stage=stage)
                 read = self._registry.ledger(model).read
                 with suppress(NotFound):  # a registration on its way shows its version itself
-                    show_stage(model, stage, read=read, registry=registry)
+                    show_stage(model, stage, target=target, read=read, registry=registry)
         for name, applied in fold.applied.items():
             self._progress.say(f"{applied.target}: {name}")
             self._deployer.restore(name, applied.target, spec_from_json(applied.spec), lease)
 
     def _check_mended(self, model: str) -> None:
-        left = self.drift(model)
+        left = [difference for difference in self.drift(model) if difference.mendable]
         if left:
             raise Conflict(
                 f"{len(left)} differences are left after the repair: {left[0]}",
@@ -245,5 +328,30 @@ class Reconciler:
             if seen is None:
                 endpoints[name] = None
             elif seen.spec != spec_from_json(applied.spec):
+                _check_known(seen.spec, fold, target=target)
                 endpoints[name] = {"target": target, "spec": spec_json(seen.spec)}
         return endpoints
+
+
+def _silent(target: str, error: CloudregError) -> Difference:
+    return Difference(
+        kind="target",
+        name=target,
+        target=target,
+        field="answer",
+        ledger="it answers",
+        actual=error.message,
+    )
+
+
+def _check_known(spec: EndpointSpec, fold: Fold, *, target: str) -> None:
+    """Refuse to adopt what runs something that nobody registered."""
+    for variant in spec.variants:
+        known = fold.version(variant.number)
+        if known is None or known.digest != variant.digest:
+            raise Conflict(
+                f"endpoint {spec.name} on {target} runs {short(variant.digest)}, which was never "
+                "registered",
+                target=target,
+                hint=f"cloudreg repair {fold.model}",
+            )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -100,6 +102,7 @@ class Registry:
         self.order = order
         self._open_ledger = open_ledger
         self._ledgers: dict[str, Ledger] = {}
+        self._steady: Counter[str] = Counter()
 
     def ledger(self, model: str) -> Ledger:
         """Return a model's ledger, whether it has entries or not."""
@@ -113,7 +116,8 @@ class Registry:
         Raises:
             NotFound: No such model.
         """
-        fold = self.ledger(model).read()
+        ledger = self.ledger(model)
+        fold = ledger.known() if self._steady[model] else ledger.read()
         if fold.last_number == 0:
             del self._ledgers[model]
             known = ledger_models(self.store)
@@ -122,6 +126,18 @@ class Registry:
                 hint=f"there are {', '.join(known[:10])}" if known else "cloudreg register",
             )
         return fold
+
+    @contextmanager
+    def steady(self, model: str) -> Iterator[None]:
+        """Answer from the state that was read last for as long as the block lasts.
+
+        A plan is made from one state, and refused where that is not the newest any more.
+        """
+        self._steady[model] += 1
+        try:
+            yield
+        finally:
+            self._steady[model] -= 1
 
     def folds(self, models: Iterable[str] | None = None) -> dict[str, Fold]:
         """Return the state of several models, read side by side: of all that have a version.
@@ -396,6 +412,14 @@ class Registry:
     def today(self, model: str) -> str:
         """Return the day by the clock of a model's ledger, ISO 8601 in UTC."""
         return datetime.fromtimestamp(self.ledger(model).clock(), UTC).date().isoformat()
+
+    def touch(self, model: str, endpoints: Sequence[str]) -> Entry:
+        """Record that the time of endpoints begins anew."""
+        self.fold(model)
+        draft = Draft(kind="note", root="touch", data={"touched": sorted(endpoints)})
+        entry = self.ledger(model).append(lambda _: draft, op="touch")
+        assert entry is not None
+        return entry
 
     def history(self, model: str, *, newest_first: bool = True) -> Iterator[Entry]:
         """Yield the entries of a model's ledger, checked against each other."""

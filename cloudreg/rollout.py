@@ -7,84 +7,58 @@ success: too few requests pause the rollout until somebody decides.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
-from cloudreg.errors import CloudregError, OperationFailed, RolloutAborted, RolloutPaused
+from cloudreg.errors import (
+    CloudregError,
+    OperationFailed,
+    RolloutAborted,
+    RolloutPaused,
+    Unavailable,
+)
 from cloudreg.fence import FencedEndpoints
 from cloudreg.ledger import Lease
 from cloudreg.operations import SILENT, Progress, poll_until, wait
 from cloudreg.provider import Operation
 from cloudreg.types import (
+    Driver,
     Endpoint,
     EndpointSpec,
     EndpointStatus,
     ModelVersion,
     Rollout,
-    VariantMetrics,
+    Variant,
 )
+from cloudreg.verdicts import UNWATCHED, Observation, Verdict, judge
 
 CANARY = "canary"
 PRIMARY = "primary"
 BAKE_POLL_S = 0.25
-
-
-class Verdict(StrEnum):
-    """What a bake showed."""
-
-    PASS = "pass"  # noqa: S105  # a verdict, not a password
-    FAIL = "fail"
-    INCONCLUSIVE = "inconclusive"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """A verdict with its reason.
-
-    Attributes:
-        verdict: What it is.
-        reason: What was measured and what was wanted.
-    """
-
-    verdict: Verdict
-    reason: str
+SHORT_PAUSE_S = 0.5
+LONGEST_POLL_S = 5.0
+"""Seconds between two looks at a long bake: clouds count by the minute, and each look is paid."""
 
 
 def shared(spec: EndpointSpec) -> EndpointSpec:
     """Return an endpoint as it is while a version shares the traffic with the one before."""
     (new,) = spec.variants
-    return replace(spec, variants=(replace(new, weight=99), replace(new, name=CANARY, weight=1)))
+    halves = replace(new, weight=99), replace(new, name=CANARY, weight=1)
+    return replace(spec, variants=halves, shadow=None)
 
 
-def judge(rollout: Rollout, seen: VariantMetrics | None) -> Observation:
-    """Compare what a variant answered with the rollout's limits."""
-    if not rollout.gated:
-        return Observation(verdict=Verdict.PASS, reason="no limits are set")
-    requests = seen.requests if seen is not None else 0
-    if seen is None or requests < max(1, rollout.min_requests):
-        return Observation(
-            verdict=Verdict.INCONCLUSIVE,
-            reason=f"{requests} requests, {max(1, rollout.min_requests)} are needed to judge",
-        )
-    rate, p95 = seen.error_rate, seen.p95_ms
-    if rollout.max_error_rate is not None and (rate is None or rate > rollout.max_error_rate):
-        return Observation(
-            verdict=Verdict.FAIL,
-            reason=f"measured {seen.errors} errors in {requests} requests, "
-            f"wanted at most {rollout.max_error_rate:.2%}",
-        )
-    if rollout.max_p95_ms is not None and (p95 is None or p95 > rollout.max_p95_ms):
-        return Observation(
-            verdict=Verdict.FAIL,
-            reason=f"measured p95 {p95 or 0:.1f} ms, wanted at most {rollout.max_p95_ms:g} ms",
-        )
-    return Observation(
-        verdict=Verdict.PASS,
-        reason=f"{requests} requests, {seen.errors} errors, p95 {p95 or 0:.1f} ms",
-    )
+def sized(new: Variant, seen: Endpoint, percent: int) -> Variant:
+    """Return *new* with at least as many replicas as its share of the traffic has now.
+
+    What load brought is needed by whoever takes the load over, and not minutes later.
+    """
+    scaling = new.scaling
+    running = next((one.desired_replicas for one in seen.variants if one.name == PRIMARY), 0)
+    least = min(max(math.ceil(running * percent / 100), scaling.min_replicas), scaling.max_replicas)
+    return replace(new, scaling=replace(scaling, min_replicas=least))
 
 
 class Roller:
@@ -145,17 +119,27 @@ class Roller:
         old, new = before.spec.variant(PRIMARY), after.variants[0]
         if old is None or old.digest == new.digest or not rollout.stepwise:
             return self._become(after)
+        if rollout.driver is Driver.NATIVE:
+            return self._hand_over(before, after, rollout)
+        if rollout.metrics:
+            # A question that is wrong is told now, and not when the first step is watched.
+            self._backend.metrics(after.name, window_s=1.0, custom=rollout.metrics)
+        seen = before
         for index, percent in enumerate(rollout.steps):
             if index < first_step:
                 continue
+            if new.scaling.autoscaled:
+                seen = self._backend.endpoint(after.name) or seen
             self._lease.step(
                 {"endpoint": after.name, "step": index, "percent": percent, "of": rollout.steps}
             )
+            # Who compares two versions in earnest needs no shadow, and not every target has both.
             spec = replace(
                 after,
+                shadow=None,
                 variants=(
                     replace(old, weight=100 - percent),
-                    replace(new, name=CANARY, weight=percent),
+                    replace(sized(new, seen, percent), name=CANARY, weight=percent),
                 ),
             )
             self._become(spec)
@@ -164,6 +148,39 @@ class Roller:
             )
             self._bake(before, spec, rollout, index)
         return self._become(after)
+
+    def _hand_over(self, before: Endpoint, after: EndpointSpec, rollout: Rollout) -> Endpoint:
+        """Let the target take the steps.
+
+        Raises:
+            RolloutAborted: It went back, or could not begin.
+        """
+        self._lease.step(
+            {"endpoint": after.name, "driver": rollout.driver.value, "of": rollout.steps}
+        )
+        self._progress.say(f"{after.name}: the target itself moves the traffic")
+        operation = self._backend.update(after, artifacts=self._artifacts, rollout=rollout)
+        patience_s = self._timeout_s + len(rollout.steps) * rollout.bake_s
+        try:
+            pause_s = min(max(SHORT_PAUSE_S, rollout.bake_s / 20), LONGEST_POLL_S)
+            self._wait(operation, timeout_s=patience_s, max_interval_s=pause_s)
+            return self.verify(after)
+        except RolloutAborted:
+            raise
+        except OperationFailed as error:
+            self.restore(after.name, self._without_canary(before.spec))
+            raise RolloutAborted(
+                f"rollout of {after.name} was undone by the target: {error.message}",
+                target=self._target,
+                logs=error.logs,
+            ) from error
+
+    def stand_up(self, spec: EndpointSpec) -> Endpoint:
+        """Make an endpoint as *spec* says, whatever is there, and return it as it then is."""
+        seen = self._backend.endpoint(spec.name)
+        change = self._backend.create if seen is None else self._backend.update
+        self._wait(change(spec, artifacts=self._artifacts))
+        return self.verify(spec)
 
     def restore(self, name: str, before: EndpointSpec | None) -> None:
         """Bring an endpoint back to what it was, or remove it where it was not there."""
@@ -214,7 +231,7 @@ class Roller:
                 f"endpoint {spec.name} is {seen.status}: {seen.message}", target=self._target
             )
         running = {status.name: status for status in seen.variants}
-        for variant in spec.variants:
+        for variant in spec.served:
             status = running.get(variant.name)
             if status is None or status.digest != variant.digest:
                 found = status.digest if status else "nothing"
@@ -223,7 +240,7 @@ class Roller:
                     f"{variant.digest} was asked for",
                     target=self._target,
                 )
-            if status.weight != variant.weight:
+            if variant is not spec.shadow and status.weight != variant.weight:
                 raise OperationFailed(
                     f"endpoint {spec.name}, variant {variant.name}: {status.weight} % of the "
                     f"traffic, {variant.weight} % was asked for",
@@ -256,9 +273,8 @@ class Roller:
                 task.advance(min(passed, rollout.bake_s) - shown)
                 shown = min(passed, rollout.bake_s)
                 if not rollout.gated:
-                    return Observation(verdict=Verdict.PASS, reason="no limits are set")
-                seen = self._backend.metrics(spec.name, window_s=max(passed, 1.0)).get(CANARY)
-                observation = judge(rollout, seen)
+                    return UNWATCHED
+                observation = self._measured(spec.name, rollout, max(passed, 1.0))
                 task.note(observation.reason)
                 return observation
 
@@ -272,7 +288,7 @@ class Roller:
                 settled,
                 timeout_s=rollout.bake_s + 60.0,
                 interval_s=BAKE_POLL_S,
-                max_interval_s=BAKE_POLL_S,
+                max_interval_s=min(max(BAKE_POLL_S, rollout.bake_s / 20), LONGEST_POLL_S),
                 sleep=self._sleep,
             )
         # What was asked for since the last glance counts too.
@@ -311,6 +327,14 @@ class Roller:
                 f"or cloudreg rollout abort {spec.model}",
             )
 
+    def _measured(self, name: str, rollout: Rollout, window_s: float) -> Observation:
+        """Judge what the newcomer did; a target that does not answer says nothing of it."""
+        try:
+            seen = self._backend.metrics(name, window_s=window_s, custom=rollout.metrics)
+        except Unavailable as error:
+            return Observation(verdict=Verdict.INCONCLUSIVE, reason=f"no numbers: {error.message}")
+        return judge(rollout, seen.get(CANARY))
+
     def heed(self, what: str) -> None:
         """Return if nobody asked for an end.
 
@@ -328,7 +352,14 @@ class Roller:
             return spec
         return replace(spec, variants=(replace(primary, weight=100),))
 
-    def _wait(self, operation: Operation, *, undoing: bool = False) -> None:
+    def _wait(
+        self,
+        operation: Operation,
+        *,
+        undoing: bool = False,
+        timeout_s: float | None = None,
+        max_interval_s: float = SHORT_PAUSE_S,
+    ) -> None:
         def look() -> None:
             self._lease.glance()
             if not undoing:
@@ -336,10 +367,10 @@ class Roller:
 
         wait(
             operation,
-            timeout_s=self._timeout_s,
+            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
             progress=self._progress,
             target=self._target,
             on_poll=look,
-            max_interval_s=0.5,
+            max_interval_s=max_interval_s,
             sleep=self._sleep,
         )

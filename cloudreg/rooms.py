@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -11,21 +12,30 @@ from pathlib import Path
 
 from cloudreg import __version__, gates
 from cloudreg.admission import Admission
+from cloudreg.aftermath import Aftermath
+from cloudreg.copies import Copies
 from cloudreg.deploy import Deployer
-from cloudreg.errors import ConfigError
+from cloudreg.emergency import Emergencies
+from cloudreg.errors import ConfigError, Conflict
 from cloudreg.fleet import Fleet
-from cloudreg.ledger import Ledger, Witness
+from cloudreg.ledger import Entry, Ledger, Witness
 from cloudreg.ledger.witness import home_id, known_home_id
+from cloudreg.live import PREDICT_S, LiveEndpoint
+from cloudreg.mirroring import Mirror
 from cloudreg.operations import Progress
+from cloudreg.outlook import Clock, Outlook
 from cloudreg.plan import Plan
 from cloudreg.planning import Planner
 from cloudreg.plugins import provider_plugin
 from cloudreg.promotion import Promoter
+from cloudreg.publication import Publication
 from cloudreg.reconcile import Reconciler
 from cloudreg.registry import Registry
+from cloudreg.seals import Seals, check_keys
 from cloudreg.settings import Settings
+from cloudreg.splitting import Split
 from cloudreg.targets import Targets
-from cloudreg.types import ModelVersion
+from cloudreg.types import SHADOW, Endpoint, Mirroring, ModelVersion
 
 MAX_ACTOR = 200
 TOOL = f"cloudreg {__version__}"
@@ -45,6 +55,7 @@ class Rooms:
         wait_s: float,
         timeout_s: float,
         lease_s: float,
+        clock: Clock = time.time,
     ) -> None:
         """Check what can be checked without opening a target.
 
@@ -52,23 +63,34 @@ class Rooms:
             ConfigError: A gate cannot be built from its table, or nobody is asking.
         """
         check_gates(settings)
+        check_keys(settings, root)
         self.actor = acting(actor)
+        self._mirrors: dict[str, Mirror] = {}
+        self._splits: dict[str, Split] = {}
         self.targets = Targets(settings, root)
         self._settings = settings
         self._root = root
         self._progress = progress
-        self._announce = announce
+        self.announce = announce
         self._wait_s = wait_s
         self._timeout_s = timeout_s
         self._lease_s = lease_s
+        self._clock = clock
         self._witness: Witness | None = None
+        self.contested: dict[str, Conflict] = {}
+        """Models that were changed without the home, and otherwise by the ledger."""
 
     def close(self) -> None:
         """Let go of all clients, and of what holds them."""
+        for mirror in self._mirrors.values():
+            mirror.close()
+        self._mirrors.clear()
+        self._splits.clear()
         self.targets.close()
         self._witness = None
-        for name in ("registry", "deployer", "planner", "promoter", "fleet", "reconciler"):
-            self.__dict__.pop(name, None)
+        for name, part in vars(type(self)).items():
+            if isinstance(part, cached_property):
+                self.__dict__.pop(name, None)
 
     @cached_property
     def registry(self) -> Registry:
@@ -77,14 +99,72 @@ class Rooms:
         return Registry(store, order=self._settings.order, open_ledger=self._open_ledger)
 
     @cached_property
+    def seals(self) -> Seals:
+        """Who signed what."""
+        return Seals(self._settings, self.registry, self._root)
+
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What endpoints should be now, and what they cost."""
+        return Outlook(
+            self._settings,
+            self.targets,
+            fold=lambda model: self.registry.ledger(model).read(),
+            clock=self._clock,
+        )
+
+    @cached_property
     def deployer(self) -> Deployer:
         """The endpoints of all targets."""
         return Deployer(
             self._settings,
             self.targets,
             self.registry,
+            seals=self.seals,
+            outlook=self.outlook,
             progress=self._progress,
             timeout_s=self._timeout_s,
+        )
+
+    @cached_property
+    def copies(self) -> Copies:
+        """What other targets have of the ledgers."""
+        return Copies(
+            self._settings,
+            self.targets,
+            self._root,
+            home=self._home,
+            progress=self._progress,
+        )
+
+    @cached_property
+    def publication(self) -> Publication:
+        """What stages hold, for programs that know nothing of us."""
+        return Publication(self._settings, self.targets, progress=self._progress)
+
+    @cached_property
+    def emergencies(self) -> Emergencies:
+        """What is done while the home does not answer."""
+        return Emergencies(
+            self._settings,
+            self.targets,
+            self.deployer,
+            self.copies,
+            self._root,
+            actor=self.actor,
+            progress=self._progress,
+            timeout_s=self._timeout_s,
+        )
+
+    @cached_property
+    def aftermath(self) -> Aftermath:
+        """What was done meanwhile, on its way into the ledger."""
+        return Aftermath(
+            self._settings,
+            self.deployer,
+            self._root,
+            actor=self.actor,
+            progress=self._progress,
         )
 
     @cached_property
@@ -95,9 +175,17 @@ class Rooms:
             self.registry,
             root=self._root,
             serve=self._serve,
+            seals=self.seals,
             progress=self._progress,
         )
-        return Planner(self._settings, self.targets, self.registry, self.deployer, admission)
+        return Planner(
+            self._settings,
+            self.targets,
+            self.registry,
+            self.deployer,
+            admission,
+            seals=self.seals,
+        )
 
     @cached_property
     def promoter(self) -> Promoter:
@@ -109,9 +197,10 @@ class Rooms:
             self.deployer,
             self.planner,
             progress=self._progress,
-            announce=self._announce,
+            announce=self.announce,
             wait_s=self._wait_s,
             lease_s=self._lease_s,
+            contested=self.contested.get,
         )
 
     @cached_property
@@ -135,9 +224,35 @@ class Rooms:
             self.registry,
             self.deployer,
             self.promoter,
+            overrule=self._overrule,
             progress=self._progress,
             lease_s=self._lease_s,
         )
+
+    def mirror(self, name: str) -> Mirror | None:
+        """Return what copies requests for an endpoint's shadow, where its callers have to."""
+        configured = self._settings.endpoints[name].shadow
+        target = self.targets[self._settings.endpoint_target(name)]
+        if configured is None or target.capabilities.shadow is not Mirroring.CLIENT:
+            return None
+        if name not in self._mirrors:
+
+            def send(body: bytes, content_type: str) -> bytes:
+                return target.endpoints.invoke(
+                    name, body, content_type=content_type, timeout_s=PREDICT_S, variant=SHADOW
+                )
+
+            self._mirrors[name] = Mirror(send, percent=configured.percent)
+        return self._mirrors[name]
+
+    def split(self, name: str) -> Split:
+        """Return what knows the weights of an endpoint; the same one for all who ask."""
+
+        def describe() -> Endpoint:
+            target = self._settings.endpoint_target(name)
+            return LiveEndpoint(self.targets[target].endpoints, name, target=target).describe()
+
+        return self._splits.setdefault(name, Split(describe))
 
     def witness(self) -> Witness | None:
         """Return what this machine has seen of the home; None before it was first used."""
@@ -151,15 +266,53 @@ class Rooms:
         """Give the home its name, so that this machine recognises it."""
         home_id(self.targets[self._settings.home].store)
 
+    def _home(self) -> str | None:
+        witness = self.witness()
+        return witness.home if witness is not None else None
+
     def _open_ledger(self, model: str) -> Ledger:
+        ledger = self._ledger(model)
+        home = self._home()
+        if home is not None:
+            try:
+                self.aftermath.reconcile(ledger, home)
+            except Conflict as conflict:
+                # Looking stays possible; whoever wants to change the model has to decide first.
+                self.contested[model] = conflict
+                self._progress.say(f"!! {conflict.message}")
+                self._progress.say(f"!! {conflict.hint}")
+        return ledger
+
+    def _overrule(self, model: str) -> None:
+        home = self._home()
+        ledger = self.registry.ledger(model)
+        if home is not None:
+            self.aftermath.overrule(ledger, home)
+        self.contested.pop(model, None)
+
+    def _ledger(self, model: str) -> Ledger:
         return Ledger(
             self.targets[self._settings.home].store,
             model,
             actor=self.actor,
             tool=TOOL,
             witness=self.witness(),
+            clock=self._clock,
             gathers=provider_plugin(self._settings.targets[self._settings.home].provider).remote,
+            ended=self._ended,
         )
+
+    def _ended(self, ledger: Ledger, entry: Entry) -> None:
+        """Show others what is true now: the ledger itself, and what its stages hold."""
+        self.copies.add(ledger, entry)
+        moved = {*entry.data.get("stages", ()), *entry.data.get("behind", ())}
+        if entry.data.get("verb") == "repair":
+            moved = set(self._settings.order)
+        stages = [stage for stage in self._settings.order if stage in moved]
+        if stages:
+            self.publication.show(
+                ledger.model, stages, known=ledger.known(), read=ledger.read
+            )
 
     def _serve(self, version: ModelVersion) -> AbstractContextManager[gates.Predictor]:
         from cloudreg import sandbox

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from cloudreg.capabilities import Capabilities
 from cloudreg.errors import ConfigError, NotFound, ProviderNotInstalled
+from cloudreg.machines import Machine, Price
 from cloudreg.plugins import open_provider, provider_plugin
 from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
+from cloudreg.types import Resources
 
 if TYPE_CHECKING:
     # Settings bring pydantic, which costs more start-up time than all the rest.
@@ -26,6 +30,7 @@ class Targets:
         self._settings = settings
         self._root = root
         self._open: dict[str, Provider] = {}
+        self._checked: dict[str, tuple[ProviderPlugin, BaseModel]] = {}
 
     def __getitem__(self, name: str) -> Provider:
         """Return an open target.
@@ -72,6 +77,12 @@ class Targets:
             ConfigError: Its section does not suit its provider.
             ProviderNotInstalled: Its provider is missing.
         """
+        # Looked for once: a plan asks for the machines of each of its endpoints.
+        if name not in self._checked:
+            self._checked[name] = self._read(name)
+        return self._checked[name]
+
+    def _read(self, name: str) -> tuple[ProviderPlugin, BaseModel]:
         from pydantic import ValidationError  # only where a section is really needed
 
         section = self._settings.targets[name]
@@ -94,6 +105,46 @@ class Targets:
             ) from error
         return plugin, options
 
+    def offers(self, name: str) -> Capabilities:
+        """Return what a target can do; one in a cloud is not opened for it.
+
+        Without the target's own section where it is not open yet: GPUs do not depend on it.
+        """
+        if name not in self._open:
+            plugin = self.options(name)[0]
+            if plugin.remote:
+                return plugin.capabilities()
+        return self[name].capabilities
+
+    def machines(self, name: str, resources: Resources) -> tuple[Machine, ...]:
+        """Return what a replica comes on there, with its price; nothing is opened, or asked.
+
+        The first choice comes first, then what stands in for it where it has no capacity.
+
+        Raises:
+            Unsupported: No machine there has it.
+            InvalidRequest: The machine that is named cannot carry it.
+        """
+        plugin, options = self.options(name)
+        if plugin.machines is None:
+            why = f"the provider {plugin.name!r} tells of no prices"
+            found: tuple[Machine, ...] = (Machine(name=str(resources), unpriced=why),)
+        else:
+            found = plugin.machines(options, resources, name)
+        own = self._settings.prices.get(name, {})
+        return tuple(_priced(machine, own.get(machine.name), target=name) for machine in found)
+
     def _opened(self, name: str) -> Provider:
         plugin, options = self.options(name)
         return open_provider(plugin, options, ProviderContext(target=name, root=self._root))
+
+
+def _priced(machine: Machine, own: float | None, *, target: str) -> Machine:
+    """Return a machine with what somebody really pays for it, or else with its list price."""
+    if own is not None:
+        price = Price(usd_per_hour=own, region=target, as_of="", source=f"[prices.{target}]")
+        return replace(machine, price=price, unpriced="")
+    if machine.price is None:
+        hint = f'[prices.{target}] "{machine.name}" = 1.23 says what you pay'
+        return replace(machine, unpriced=f"{machine.unpriced}; {hint}")
+    return machine

@@ -32,9 +32,21 @@ from cloudreg.names import (
     check_stage,
     check_variant,
 )
+from cloudreg.traffic import (
+    CustomMetric,
+    Driver,
+    MetricSource,
+    Mirroring,
+    NativeRollouts,
+    Rollout,
+    RolloutStrategy,
+)
 
 __all__ = [
+    "SHADOW",
     "Asynchronous",
+    "CustomMetric",
+    "Driver",
     "Endpoint",
     "EndpointKind",
     "EndpointSpec",
@@ -44,9 +56,12 @@ __all__ = [
     "Identified",
     "Lineage",
     "Manifest",
+    "MetricSource",
+    "Mirroring",
     "ModelCard",
     "ModelRef",
     "ModelVersion",
+    "NativeRollouts",
     "OperationState",
     "OperationStatus",
     "PublishedVersion",
@@ -63,6 +78,7 @@ __all__ = [
     "Variant",
     "VariantMetrics",
     "VariantStatus",
+    "named",
 ]
 
 
@@ -379,6 +395,10 @@ class Variant:
         check_measurable(self.resources, self.scaling)
 
 
+SHADOW = "shadow"
+"""The name of the variant that gets copies."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
     """What an endpoint should be.
@@ -392,6 +412,8 @@ class EndpointSpec:
         serverless: What a serverless endpoint may take; for that kind alone.
         asynchronous: What becomes of queued requests; for that kind alone.
         pool: Endpoints that name the same pool share machines; None for machines of its own.
+        shadow: A version that gets copies of requests, and whose answers nobody gets; its weight
+            is the percent of the requests that are copied.
     """
 
     name: str
@@ -402,6 +424,7 @@ class EndpointSpec:
     serverless: Serverless | None = None
     asynchronous: Asynchronous | None = None
     pool: str | None = None
+    shadow: Variant | None = None
 
     def __post_init__(self) -> None:
         """Refuse a spec whose traffic goes nowhere or twice."""
@@ -413,7 +436,7 @@ class EndpointSpec:
         total = sum(v.weight for v in self.variants)
         if total != 100:
             raise InvalidRequest(f"endpoint {self.name}: weights sum to {total}, not 100")
-        models = sorted({v.model for v in self.variants})
+        models = sorted({v.model for v in self.served})
         if len(models) > 1:
             raise InvalidRequest(
                 f"endpoint {self.name}: variants of {', '.join(models)}, not of one"
@@ -421,6 +444,25 @@ class EndpointSpec:
         check_environment(self.env)
         self._check_kind()
         self._check_pool()
+        self._check_shadow()
+
+    def _check_shadow(self) -> None:
+        """Refuse a shadow that is none, or where requests cannot be copied."""
+        shadow = self.shadow
+        if shadow is None:
+            return
+        if shadow.name != SHADOW or self._named(SHADOW) is not None:
+            raise InvalidRequest(f"endpoint {self.name}: {SHADOW!r} is the shadow's name alone")
+        if shadow.weight < 1:
+            raise InvalidRequest(f"endpoint {self.name}: a shadow of 0 % sees nothing")
+        if shadow.scaling.min_replicas < 1:
+            raise InvalidRequest(f"endpoint {self.name}: a shadow is always there, and never rests")
+        if self.kind is not EndpointKind.REAL_TIME or self.pool is not None or self.rests:
+            raise InvalidRequest(
+                f"endpoint {self.name}: a shadow is for real-time endpoints with machines of their "
+                "own that never rest",
+                hint="leave shadow out, or min_replicas = 1",
+            )
 
     def _check_pool(self) -> None:
         """Refuse a share of a machine that nobody shares, and a pool without shares."""
@@ -486,8 +528,16 @@ class EndpointSpec:
             v.scaling.min_replicas == 0 for v in self.variants
         )
 
+    @property
+    def served(self) -> tuple[Variant, ...]:
+        """Everything that runs: the variants, and the shadow."""
+        return self.variants if self.shadow is None else (*self.variants, self.shadow)
+
     def variant(self, name: str) -> Variant | None:
-        """Return the variant called *name*, if there is one."""
+        """Return the variant called *name*, or the shadow under its name, if there is one."""
+        return self.shadow if name == SHADOW else self._named(name)
+
+    def _named(self, name: str) -> Variant | None:
         return next((v for v in self.variants if v.name == name), None)
 
     def weighted(self, weights: Mapping[str, int]) -> EndpointSpec:
@@ -495,6 +545,15 @@ class EndpointSpec:
         return replace(
             self, variants=tuple(replace(v, weight=weights[v.name]) for v in self.variants)
         )
+
+
+def named(spec: EndpointSpec, variant: str) -> dict[str, str]:
+    """Return what a custom metric's query may speak of: endpoint, variant and its version."""
+    known = {"endpoint": spec.name, "variant": variant}
+    found = spec.variant(variant)
+    if found is not None:
+        known |= {"model": found.model, "number": str(found.number)}
+    return known
 
 
 class EndpointStatus(StrEnum):
@@ -559,17 +618,27 @@ class VariantMetrics:
         errors: Answers with a 5xx status, and requests that got none.
         p50_ms: Median latency; None without requests.
         p95_ms: 95th percentile of the latency; None without requests.
+        custom: Custom metrics that were asked for, by name; what has no data is not in it.
     """
 
     requests: int
     errors: int
     p50_ms: float | None = None
     p95_ms: float | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def error_rate(self) -> float | None:
         """Errors by requests; None without requests: no data is never success."""
         return self.errors / self.requests if self.requests else None
+
+
+class Commit(StrEnum):
+    """When the change of a stage with several targets counts, where some of them fail."""
+
+    ALL = "all"
+    ANY = "any"
+    HOME_FIRST = "home-first"
 
 
 class OperationState(StrEnum):
@@ -595,68 +664,6 @@ class OperationStatus:
     message: str = ""
     progress: float | None = None
     logs: tuple[str, ...] = ()
-
-
-class RolloutStrategy(StrEnum):
-    """How traffic moves to a new version."""
-
-    ALL_AT_ONCE = "all_at_once"
-    CANARY = "canary"
-    LINEAR = "linear"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """How an endpoint gets a new version.
-
-    Attributes:
-        strategy: All at once, or step by step.
-        steps: Percent of the traffic after each step; rising, the last is 100.
-        bake_s: Seconds that each step is watched before the next.
-        max_error_rate: 0 to 1; more aborts the rollout.
-        max_p95_ms: More aborts the rollout.
-        min_requests: Fewer in a bake is inconclusive and pauses, where a limit above is set.
-    """
-
-    strategy: RolloutStrategy = RolloutStrategy.ALL_AT_ONCE
-    steps: tuple[int, ...] = (100,)
-    bake_s: float = 0.0
-    max_error_rate: float | None = None
-    max_p95_ms: float | None = None
-    min_requests: int = 20
-
-    def __post_init__(self) -> None:
-        """Refuse steps that do not lead to all the traffic."""
-        if (
-            not self.steps
-            or self.steps[-1] != 100
-            or list(self.steps) != sorted(set(self.steps))
-            or self.steps[0] < 1
-        ):
-            raise InvalidRequest(f"rollout steps {list(self.steps)}: rising, 1 to 100, ending 100")
-        if self.strategy is RolloutStrategy.ALL_AT_ONCE and self.steps != (100,):
-            raise InvalidRequest("an all_at_once rollout has no steps", hint='strategy = "canary"')
-        if not (self.bake_s >= 0 and math.isfinite(self.bake_s)):
-            raise InvalidRequest(f"bake_s {self.bake_s} is not a number from 0")
-        if self.min_requests < 0:
-            raise InvalidRequest(f"min_requests {self.min_requests} is negative")
-        if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
-            raise InvalidRequest(f"max_error_rate {self.max_error_rate} is not 0 to 1")
-        if self.max_p95_ms is not None and not (
-            self.max_p95_ms > 0 and math.isfinite(self.max_p95_ms)
-        ):
-            raise InvalidRequest(f"max_p95_ms {self.max_p95_ms} is not a number above 0")
-
-    @property
-    def gated(self) -> bool:
-        """Whether metrics decide about the next step."""
-        return self.max_error_rate is not None or self.max_p95_ms is not None
-
-    @property
-    def stepwise(self) -> bool:
-        """Whether a new version shares the traffic with the one before for a while."""
-        # Limits without a bake have nothing to judge by: they pause, and are not ignored.
-        return self.steps != (100,) or self.bake_s > 0 or self.gated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

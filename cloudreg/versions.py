@@ -6,22 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloudreg import artifacts, projection
 from cloudreg.errors import NotFound
 from cloudreg.importers import Description, Source
-from cloudreg.ledger import Entry, Fold, Verification, VersionSummary, ledger_models, verify
+from cloudreg.ledger import Entry, Fold, Seal, Verification, VersionSummary, ledger_models, verify
+from cloudreg.ledger.copies import CopyVerification
 from cloudreg.ledger.waiver import DAYS
 from cloudreg.manifest import Lineage, ModelCard, Runtime, Signature
 from cloudreg.names import ModelRef, check_model
 from cloudreg.operations import Progress
 from cloudreg.registry import Comparison, ModelSummary, Registration, Registry
 from cloudreg.rooms import Rooms
+from cloudreg.seals import Proof
 from cloudreg.settings import Settings
 from cloudreg.shown import LiveVersion
 from cloudreg.targets import Targets
 from cloudreg.types import ModelVersion
+
+if TYPE_CHECKING:
+    from cloudreg.past import Past
+    from cloudreg.signing import SigningKey
 
 
 class Versions:
@@ -132,6 +138,12 @@ class Versions:
         first = self.settings.order[0]
         for target in self.settings.stage_targets(first):
             provider = self.targets[target]
+            limit = self.settings.targets[target].transfer_above_bytes
+            if limit is not None and target != self.settings.home:
+                lacks = artifacts.lacking(done.version, provider.store)
+                provider.capabilities.require_transfer(
+                    done.version.ref, lacks.size, limit, target=target
+                )
             projection.mirror(
                 done.version,
                 source=None if target == self.settings.home else rooms.registry.store,
@@ -142,7 +154,11 @@ class Versions:
             newest = rooms.registry.ledger(model).read
             # A newer version that is not published yet is shown by whoever registers it now.
             with suppress(NotFound):
-                projection.show_stage(model, first, read=newest, registry=provider.registry)
+                projection.show_stage(
+                    model, first, target=target, read=newest, registry=provider.registry
+                )
+        ledger = rooms.registry.ledger(model)
+        rooms.publication.show(model, (first,), known=ledger.read(), read=ledger.read)
         rooms.remember_home()
         return done
 
@@ -199,13 +215,104 @@ class Versions:
 
     def download(self, ref: str | ModelRef, dest: str | Path) -> Path:
         """Write a version's files into a new or empty folder, checking every byte."""
+        from cloudreg.signing.stored import beside
+
+        version = self.version(ref)
         return artifacts.download(
-            self.version(ref), self.registry.store, Path(dest), progress=self.progress
+            version,
+            self.registry.store,
+            Path(dest),
+            beside=beside(self._rooms.seals.bundles(version), version.manifest),
+            progress=self.progress,
         )
+
+    def sign(
+        self,
+        ref: str | ModelRef | ModelVersion,
+        *,
+        key: str | Path | SigningKey,
+        passphrase: str | None = None,
+    ) -> Seal:
+        """Sign a version with a private key, and record that the actor did.
+
+        Again with the same key changes nothing. The key is read, used and forgotten: nothing of
+        it is kept.
+
+        Args:
+            ref: Which one.
+            key: A PEM file with an elliptic-curve key, or one that was read.
+            passphrase: Of the file, where it is encrypted.
+
+        Raises:
+            InvalidRequest: The file holds no such key, or the passphrase does not open it.
+        """
+        return self.signing(ref, key=key, passphrase=passphrase)[0]
+
+    def signing(
+        self,
+        ref: str | ModelRef | ModelVersion,
+        *,
+        key: str | Path | SigningKey,
+        passphrase: str | None = None,
+    ) -> tuple[Seal, bool]:
+        """Sign, and return whether that is new."""
+        if isinstance(key, str | Path):
+            from cloudreg.signing import SigningKey
+
+            key = SigningKey.read(Path(key), passphrase=passphrase)
+        return self._rooms.seals.sign(self.version(ref), key)
+
+    def signatures(
+        self,
+        ref: str | ModelRef | ModelVersion,
+        *,
+        target: str | None = None,
+        key: str | Path | None = None,
+    ) -> list[Proof]:
+        """Return who signed a version, each signature verified where it can be.
+
+        Args:
+            ref: Which one.
+            target: Where the signatures are read; the home without.
+            key: A public key, in place of those that are configured.
+        """
+        from cloudreg.signing import PublicKey
+
+        given = PublicKey.read(Path(key)) if key is not None else None
+        store = self.targets[target or self.settings.home].store
+        return self._rooms.seals.proofs(self.version(ref), store=store, given=given)
+
+    def check_bytes(
+        self, ref: str | ModelRef | ModelVersion, *, target: str | None = None
+    ) -> ModelVersion:
+        """Read every byte of a version on a target, and return it if all are as registered.
+
+        Raises:
+            IntegrityError: A file is missing or has other bytes; the message names it.
+        """
+        where = target or self.settings.home
+        version, store = self.version(ref), self.targets[where].store
+        artifacts.check(version, store, target=where, progress=self.progress)
+        return version
 
     def history(self, model: str, *, newest_first: bool = True) -> Iterator[Entry]:
         """Yield the entries of a model's ledger, checked against each other."""
         return self.registry.history(model, newest_first=newest_first)
+
+    def past(self, model: str, at: str) -> Past:
+        """Return what the stages held, and what the endpoints were, on a day or at a moment.
+
+        Args:
+            model: Whose.
+            at: ``2026-11-24``, or ``2026-11-24T10:30+01:00``; UTC without a zone.
+
+        Raises:
+            InvalidRequest: It is no date.
+            NotFound: No such model.
+        """
+        from cloudreg.past import past, span
+
+        return past(model, self.history(model, newest_first=False), span(at))
 
     def verify(self, model: str, *, pinned: tuple[int, str] | None = None) -> Verification:
         """Read a model's whole ledger and return what is wrong with it.
@@ -221,6 +328,15 @@ class Versions:
             raise NotFound(f"no model {model!r}", hint="cloudreg list")
         ledger = self.registry.ledger(model)
         return verify(ledger, witness=self._rooms.witness(), pinned=pinned)
+
+    def verify_copy(self, model: str, *, target: str) -> CopyVerification:
+        """Compare the copy of a model's ledger on *target* with the home's, entry by entry.
+
+        Raises:
+            NotFound: No such model, or no copy on that target.
+        """
+        self.fold(model)
+        return self._rooms.copies.verify(self.registry.ledger(model), target)
 
     def fold(self, model: str) -> Fold:
         """Return a model's state, as the ledger says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,15 +10,19 @@ from types import TracebackType
 from typing import Any, Literal, overload
 
 from cloudreg import gates
-from cloudreg.errors import Conflict, InvalidRequest, NotFound
+from cloudreg.catalog import Bill
+from cloudreg.emergency import Emergency
+from cloudreg.errors import Conflict, InvalidRequest, NotFound, StalePlan, Unavailable
 from cloudreg.fleet import Prepare
+from cloudreg.hours import Presence
 from cloudreg.ledger import Entry
 from cloudreg.ledger.lease import LEASE_S
 from cloudreg.live import LiveEndpoint, Preview, Promotion
 from cloudreg.names import ModelRef
+from cloudreg.online import VariantReport, report
 from cloudreg.operations import SILENT, Progress
+from cloudreg.outlook import Clock
 from cloudreg.plan import Plan, SavedPlan
-from cloudreg.planning import Work
 from cloudreg.projection import Difference
 from cloudreg.promotion import Outcome
 from cloudreg.reconcile import Repair
@@ -27,6 +32,7 @@ from cloudreg.settings import Settings, find, load
 from cloudreg.status import StageStatus, status
 from cloudreg.types import GateResult, ModelVersion, Resources
 from cloudreg.versions import Versions, reference
+from cloudreg.work import Work
 
 
 class Workspace(Versions):
@@ -43,6 +49,7 @@ class Workspace(Versions):
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
         lease_s: float = LEASE_S,
+        clock: Clock = time.time,
     ) -> None:
         """Use a configuration; no target is opened before it is needed.
 
@@ -55,6 +62,7 @@ class Workspace(Versions):
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
             lease_s: Seconds that a process may be silent before others take over what it does.
+            clock: Seconds since 1970: of the ledger, and for schedules and ttls of endpoints.
 
         Raises:
             ConfigError: A gate cannot be built from its table.
@@ -71,6 +79,7 @@ class Workspace(Versions):
             wait_s=wait_s,
             timeout_s=timeout_s,
             lease_s=lease_s,
+            clock=clock,
         )
 
     @classmethod
@@ -85,6 +94,7 @@ class Workspace(Versions):
         wait_s: float = 120.0,
         timeout_s: float = 1800.0,
         lease_s: float = LEASE_S,
+        clock: Clock = time.time,
     ) -> Workspace:
         """Return the workspace of a ``cloudreg.toml``.
 
@@ -97,6 +107,7 @@ class Workspace(Versions):
             wait_s: Patience for others who hold a model.
             timeout_s: Patience for each change of an endpoint.
             lease_s: Seconds that a process may be silent before others take over what it does.
+            clock: Seconds since 1970: of the ledger, and for schedules and ttls of endpoints.
 
         Raises:
             ConfigError: No file, or one that cannot be used; with line and column.
@@ -113,6 +124,7 @@ class Workspace(Versions):
             wait_s=wait_s,
             timeout_s=timeout_s,
             lease_s=lease_s,
+            clock=clock,
         )
 
     def __enter__(self) -> Workspace:
@@ -239,8 +251,9 @@ class Workspace(Versions):
             to: The version; without, what the stage held before the version that is there now
                 was promoted, so that a second rollback goes further back.
             dry_run: Return the plan and change nothing.
-            break_glass: Why it is done although a target shows something else than the ledger;
-                recorded.
+            break_glass: Why it is done although a target shows something else than the ledger,
+                or does not answer; recorded. If it is the home that does not, a copy of its
+                ledger counts, and the next command that reaches it records what was done.
             reason: For the ledger.
 
         Raises:
@@ -250,7 +263,13 @@ class Workspace(Versions):
         """
         # Looked up once: what "the one before" means must not change when others are faster.
         wanted = reference(to) if to is not None else None
-        version = self._rooms.planner.rollback_to(model, stage, wanted)
+        try:
+            version = self._rooms.planner.rollback_to(model, stage, wanted)
+        except Unavailable as silence:
+            # Nothing but the home was asked.
+            return self._without_home(
+                model, stage, wanted, break_glass=break_glass, silence=silence, dry_run=dry_run
+            )
         request = {"verb": "rollback", "to": stage, "break_glass": break_glass, "reason": reason}
         return self._do(model, self._promotion(version, request), dry_run=dry_run)
 
@@ -318,6 +337,25 @@ class Workspace(Versions):
         """
         return self._rooms.fleet.remove(names)
 
+    def costs(self) -> list[Bill]:
+        """Return what each configured endpoint costs while it runs; no target is asked.
+
+        Raises:
+            Unsupported: A target has no GPU that will do, or only a worse one.
+        """
+        return self._rooms.outlook.costs()
+
+    def touch(self, *names: str) -> dict[str, Presence]:
+        """Let the time of endpoints with a ``ttl`` begin anew, and return until when they are up.
+
+        One that is down comes back with the next `apply`.
+
+        Raises:
+            NotFound: No such endpoint is configured.
+            InvalidRequest: It has no ttl.
+        """
+        return self._rooms.fleet.touch(names)
+
     def endpoint(self, name: str) -> LiveEndpoint:
         """Return a configured endpoint.
 
@@ -336,6 +374,32 @@ class Workspace(Versions):
             target=target,
             kind=self.settings.endpoints[name].kind,
             progress=self.progress,
+            mirror=self._rooms.mirror(name),
+            split=self._rooms.split(name),
+        )
+
+    def online(
+        self, model: str, *, stage: str | None = None, window_s: float = 300.0
+    ) -> list[VariantReport]:
+        """Return what each variant of a model's endpoints answered, beside its own metrics.
+
+        Args:
+            model: The model.
+            stage: Of the endpoints; of all stages without.
+            window_s: Seconds that count.
+
+        Raises:
+            NotFound: No such model or stage, or no endpoint of it is there.
+        """
+        self.fold(model)
+        if stage is not None:
+            self.registry.check_stage(stage)
+        return report(
+            self._rooms.deployer.names(model=model, stage=stage),
+            settings=self.settings,
+            targets=self.targets,
+            registry=self.registry,
+            window_s=window_s,
         )
 
     def batch(
@@ -439,7 +503,14 @@ class Workspace(Versions):
 
     def repair(self, model: str) -> Repair:
         """Make targets show what the ledger says."""
-        return self._rooms.reconciler.repair(model)
+        done = self._rooms.reconciler.repair(model)
+        if done.entry is None:
+            # Written with each entry otherwise; nobody looks whether it still stands there.
+            ledger = self.registry.ledger(model)
+            self._rooms.publication.show(
+                model, self.settings.order, known=ledger.read(), read=ledger.read
+            )
+        return done
 
     def adopt(self, model: str, *, target: str | None = None, reason: str) -> Repair:
         """Take what a target shows as the truth; the home without a name."""
@@ -452,6 +523,46 @@ class Workspace(Versions):
         from cloudreg import sandbox
 
         return sandbox.serve(version, self.registry.store, progress=self.progress)
+
+    def _without_home(
+        self,
+        model: str,
+        stage: str,
+        to: ModelRef | None,
+        *,
+        break_glass: str | None,
+        silence: Unavailable,
+        dry_run: bool,
+    ) -> Promotion | Preview:
+        """Go back on the targets that answer while the home does not."""
+        if break_glass is None:
+            if self._rooms.copies.targets:
+                silence.hint = f"cloudreg rollback {model} {stage} --break-glass REASON"
+            raise silence
+        if not break_glass.strip():
+            raise InvalidRequest("breaking the glass needs a reason")
+        rooms, reason = self._rooms, break_glass
+
+        def prepare() -> Emergency:
+            return rooms.emergencies.prepare(model, stage, to, reason=reason, silence=silence)
+
+        def carry_out(expected: str | None = None) -> Promotion:
+            work = prepare()
+            if expected is not None and work.plan.fingerprint != expected:
+                raise StalePlan("the world moved since this plan was made", hint="plan again")
+            rooms.announce(work.plan)
+            left = rooms.emergencies.carry_out(work)
+            names = [c.name for t, each in work.changes.items() if t not in left for c in each]
+            return Promotion(
+                plan=work.plan,
+                changed=True,
+                entry=None,
+                version=work.version,
+                endpoints={name: self.endpoint(name) for name in names},
+                behind={stage: left},
+            )
+
+        return Preview(prepare().plan, carry_out) if dry_run else carry_out()
 
     def _do(self, model: str, prepare: Prepare, *, dry_run: bool) -> Promotion | Preview:
         if dry_run:
@@ -484,6 +595,7 @@ class Workspace(Versions):
             entry=next((d.entry for d in reversed(done) if d.entry), None),
             version=None,
             endpoints={name: e for d in done for name, e in d.endpoints.items()},
+            behind=_all_behind(done),
         )
 
     def _told(self, outcome: Outcome) -> Promotion:
@@ -499,4 +611,14 @@ class Workspace(Versions):
             entry=outcome.entry,
             version=outcome.version,
             endpoints={name: self.endpoint(name) for name in configured},
+            behind=outcome.behind,
         )
+
+
+def _all_behind(done: Sequence[Promotion]) -> dict[str, dict[str, str]]:
+    """Return who is behind after the changes of several models."""
+    found: dict[str, dict[str, str]] = {}
+    for each in done:
+        for stage, targets in each.behind.items():
+            found.setdefault(stage, {}).update(targets)
+    return found

@@ -20,7 +20,7 @@ Whatever is killed half-way is repeated by the same call, and goes on where it s
 
 from cloudreg.artifacts.blobs import ABANDONED_S, sweep
 from cloudreg.artifacts.chunks import CHUNK, PARALLEL_FILES, SMALL
-from cloudreg.artifacts.copying import check, replicate
+from cloudreg.artifacts.copying import Lacking, check, lacking, replicate
 from cloudreg.artifacts.fetching import download
 from cloudreg.artifacts.records import is_present, manifest_key, put_manifest, read_manifest
 from cloudreg.artifacts.uploading import Uploaded, upload
@@ -30,10 +30,12 @@ __all__ = [
     "CHUNK",
     "PARALLEL_FILES",
     "SMALL",
+    "Lacking",
     "Uploaded",
     "check",
     "download",
     "is_present",
+    "lacking",
     "manifest_key",
     "put_manifest",
     "read_manifest",

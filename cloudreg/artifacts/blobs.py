@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
-from cloudreg.artifacts.chunks import SMALL, stored
+from cloudreg.artifacts.chunks import RANGE, SMALL, Hashing, stored
 from cloudreg.errors import AlreadyExists, IntegrityError, NotFound
 from cloudreg.manifest import FileEntry
 from cloudreg.provider import ObjectStore, StoredObject
@@ -26,12 +27,24 @@ def has(store: ObjectStore, entry: FileEntry) -> bool:
     return there is not None and there.size == entry.size
 
 
-def put_blob(store: ObjectStore, entry: FileEntry, content: bytes | Iterable[bytes]) -> bool:
+def put_blob(
+    store: ObjectStore,
+    entry: FileEntry,
+    content: bytes | Iterable[bytes],
+    *,
+    absent: bool = False,
+) -> bool:
     """Store *content*, unless the store has it, and return whether it was sent.
 
     An iterable must refuse to end as anything but the bytes that *entry* names.
+
+    Args:
+        store: Where to.
+        entry: What it is.
+        content: Its bytes.
+        absent: Whether the store was asked a moment ago, and had nothing there.
     """
-    there = find(store, entry.key)
+    there = find(store, entry.key) if not absent else None
     if there is not None and there.size == entry.size:
         return False
     # The content's own name finds again what a killed process had sent of it. Small ones are
@@ -69,6 +82,7 @@ def verified(
     begun: hashlib._Hash | None = None,
     offset: int = 0,
     streams: int = 1,
+    step: int = RANGE,
 ) -> Iterator[bytes]:
     """Yield the content that *entry* names, and refuse to end as anything else.
 
@@ -81,6 +95,7 @@ def verified(
         begun: The digest of the first *offset* bytes, which the caller has already.
         offset: Where to go on.
         streams: How many ranges are read at once.
+        step: Bytes of such a range.
 
     Raises:
         IntegrityError: It is missing or has other bytes; the message names the file.
@@ -88,11 +103,14 @@ def verified(
     digest = hashlib.sha256() if begun is None else begun
     size = offset
     try:
-        for chunk in stored(store, entry.key, size=entry.size, offset=offset, streams=streams):
-            digest.update(chunk)
-            size += len(chunk)
-            seen(len(chunk))
-            yield chunk
+        with _hashing(digest, entry.size - offset) as hashing:
+            for chunk in stored(
+                store, entry.key, size=entry.size, offset=offset, streams=streams, step=step
+            ):
+                hashing.update(chunk)
+                size += len(chunk)
+                seen(len(chunk))
+                yield chunk
     except NotFound as error:
         raise IntegrityError(
             f"{ref}: {entry.path} is missing in the store",
@@ -107,6 +125,11 @@ def verified(
             target=target,
             hint=f"delete {entry.key} from that store, then register or promote again",
         )
+
+
+def _hashing(digest: hashlib._Hash, size: int) -> AbstractContextManager[Hashing | hashlib._Hash]:
+    """Return where *size* bytes are hashed: a thread of its own is worth it for many."""
+    return Hashing(digest) if size > SMALL else nullcontext(digest)
 
 
 def sweep(store: ObjectStore, *, now: float | None = None) -> int:

@@ -141,8 +141,45 @@ def hashed(
         raise IntegrityError("a file changed while it was registered: nothing was recorded")
 
 
+class Hashing:
+    """A digest that another thread takes, for as long as the block lasts.
+
+    Whoever reads and sends waits for the network, and this thread for nothing but bytes.
+    """
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        """Go on with *digest*, which is to be looked at after the block."""
+        self._digest = digest
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(maxsize=2)
+        self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
+
+    def update(self, chunk: bytes) -> None:
+        """Take one more chunk into account."""
+        self._waiting.put(chunk)
+
+    def __enter__(self) -> Hashing:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Return once all chunks are in the digest."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (chunk := self._waiting.get()) is not None:
+            self._digest.update(chunk)
+
+
 def stored(
-    store: ObjectStore, key: str, *, size: int, offset: int = 0, streams: int = 1
+    store: ObjectStore,
+    key: str,
+    *,
+    size: int,
+    offset: int = 0,
+    streams: int = 1,
+    step: int = RANGE,
 ) -> Iterator[bytes]:
     """Yield an object from *offset* to its end, in order.
 
@@ -152,11 +189,12 @@ def stored(
         size: How long it should be; of a longer one at least a byte more is read, and noticed.
         offset: Where to begin.
         streams: How many ranges are asked for at once; a store limits each connection.
+        step: Bytes of such a range.
 
     Raises:
         NotFound: No such key.
     """
-    if streams == 1 or size - offset <= RANGE:
+    if streams == 1 or size - offset <= step:
         with store.open(key, offset=offset) as reader:
             while chunk := reader.read(CHUNK):
                 yield chunk
@@ -164,7 +202,7 @@ def stored(
 
     def fetch(start: int) -> bytes:
         # The last range is open at its end: an object that is too long must be noticed.
-        length = RANGE + 1 if start + RANGE >= size else RANGE
+        length = step + 1 if start + step >= size else step
         pieces: list[bytes] = []
         with store.open(key, offset=start, length=length) as reader:
             while length and (piece := reader.read(length)):
@@ -176,7 +214,7 @@ def stored(
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(streams, thread_name_prefix="range") as pool:
         try:
-            for start in range(offset, size, RANGE):
+            for start in range(offset, size, step):
                 waiting.append(pool.submit(fetch, start))
                 if len(waiting) == streams:
                     yield waiting.popleft().result()

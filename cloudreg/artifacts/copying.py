@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from cloudreg.artifacts.blobs import has, put_blob, verified
-from cloudreg.artifacts.chunks import PARALLEL_FILES, Seen, streams_for
+from cloudreg.artifacts.blobs import find, has, put_blob, verified
+from cloudreg.artifacts.chunks import (
+    HELD,
+    PARALLEL_FILES,
+    PIECE,
+    UPLOADS_AT_ONCE,
+    Budget,
+    Seen,
+    streams_for,
+)
 from cloudreg.artifacts.records import put_record, recorded
 from cloudreg.manifest import FileEntry
 from cloudreg.operations import SILENT, Progress
-from cloudreg.provider import ObjectStore
+from cloudreg.provider import ObjectStore, StoredObject
 from cloudreg.types import ModelVersion
+
+ASKED = 32
+"""Files of which a plan asks whether they are there; each is a request."""
 
 
 def check(
@@ -38,6 +50,32 @@ def check(
             list(pool.map(one, manifest.files))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacking:
+    """What a store lacks of a version.
+
+    Attributes:
+        size: Bytes.
+        files: How many files have them; of several with the same bytes, one counts.
+        exact: Whether the store was asked for each of them.
+    """
+
+    size: int
+    files: int
+    exact: bool
+
+
+def lacking(version: ModelVersion, dest: ObjectStore) -> Lacking:
+    """Return what *dest* lacks of *version*; all of it, where to ask would take too long."""
+    entries = list({entry.key: entry for entry in version.manifest.files}.values())
+    exact = len(entries) <= ASKED
+    if exact:
+        with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="lacking") as pool:
+            there = list(pool.map(lambda entry: has(dest, entry), entries))
+        entries = [entry for entry, is_there in zip(entries, there, strict=True) if not is_there]
+    return Lacking(size=sum(entry.size for entry in entries), files=len(entries), exact=exact)
+
+
 def replicate(
     version: ModelVersion, source: ObjectStore, dest: ObjectStore, *, progress: Progress = SILENT
 ) -> int:
@@ -51,17 +89,23 @@ def replicate(
     manifest, record = recorded(version, source, None)
     # Two files with the same bytes are one object.
     entries = list({entry.key: entry for entry in manifest.files}.values())
-    with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="copy") as pool:
-        there = list(pool.map(lambda entry: has(dest, entry), entries))
-        missing = [entry for entry, is_there in zip(entries, there, strict=True) if not is_there]
+    with ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="copy") as pool:
+        there = dict(
+            zip(entries, pool.map(lambda entry: find(dest, entry.key), entries), strict=True)
+        )
+        missing = [entry for entry, found in there.items() if not _is_whole(entry, found)]
         streams = streams_for(entry.size for entry in missing)
         total = sum(entry.size for entry in missing)
+        budget = Budget(HELD)
         with progress.task(f"copying {version.ref}", total=total, unit="B") as task:
 
             def one(entry: FileEntry) -> int:
                 seen = Seen(task, entry.size)
-                chunks = verified(entry, source, version.ref, seen, streams=streams)
-                was_sent = put_blob(dest, entry, chunks)
+                # What is asked for ahead, and what waits for its turn to be sent.
+                held = PIECE * (streams if entry.size > PIECE else 1)
+                with budget.taken(min(entry.size, held)):
+                    chunks = verified(entry, source, version.ref, seen, streams=streams, step=PIECE)
+                    was_sent = put_blob(dest, entry, chunks, absent=there[entry] is None)
                 seen.all()
                 return entry.size if was_sent else 0
 
@@ -69,3 +113,7 @@ def replicate(
     # The recorded bytes, never encoded anew: they are what the digest names.
     put_record(record, version.digest, dest)
     return copied
+
+
+def _is_whole(entry: FileEntry, found: StoredObject | None) -> bool:
+    return found is not None and found.size == entry.size

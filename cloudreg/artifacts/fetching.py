@@ -15,7 +15,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,13 +34,28 @@ UNFINISHED = ".cloudreg/unfinished"
 _DIGEST = "digest"
 
 
+NOTHING: Mapping[str, bytes] = {}
+
+
 def download(
-    version: ModelVersion, store: ObjectStore, dest: Path, *, progress: Progress = SILENT
+    version: ModelVersion,
+    store: ObjectStore,
+    dest: Path,
+    *,
+    beside: Mapping[str, bytes] = NOTHING,
+    progress: Progress = SILENT,
 ) -> Path:
     """Write the files of *version* and its manifest below *dest*, checking every byte.
 
     All files are there afterwards, or none. After a kill or a lost connection the same download
     goes on where it stopped.
+
+    Args:
+        version: Which one.
+        store: Where its files are.
+        dest: New, empty, or begun by the same download.
+        beside: Path and content of what goes with the files, such as signatures.
+        progress: Where it is shown.
 
     Raises:
         IntegrityError: A file is missing or has other bytes; the message names it.
@@ -48,7 +63,7 @@ def download(
         Conflict: Another process downloads into *dest* now.
     """
     manifest, record = recorded(version, store, None)
-    with _writing(dest), _begun(dest, version, manifest) as parts:
+    with _writing(dest), _begun(dest, version, manifest, beside) as parts:
         streams = streams_for(entry.size for entry in manifest.files)
         with progress.task(f"fetching {version.ref}", total=manifest.size, unit="B") as task:
 
@@ -69,6 +84,9 @@ def download(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(path)
         (dest / MANIFEST_FILE).write_bytes(record)
+        for name, content in beside.items():
+            (dest / name).parent.mkdir(parents=True, exist_ok=True)
+            (dest / name).write_bytes(content)
         # The note goes last: until then the folder is known to be ours, and a re-run ends it.
         for left in parts.iterdir():
             if left.name != _DIGEST:
@@ -112,14 +130,16 @@ def _writing(dest: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _begun(dest: Path, version: ModelVersion, manifest: Manifest) -> Iterator[Path]:
+def _begun(
+    dest: Path, version: ModelVersion, manifest: Manifest, beside: Iterable[str]
+) -> Iterator[Path]:
     """Yield the folder for files on their way, which nobody else uses meanwhile."""
     parts = dest / UNFINISHED
     if not parts.is_dir() and dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
         raise InvalidRequest(f"{dest} is not an empty folder")
     parts.mkdir(parents=True, exist_ok=True)
     with _alone(parts, dest):
-        _check_ours(dest, version, manifest)
+        _check_ours(dest, version, manifest, beside)
         try:
             yield parts
         except (IntegrityError, OSError) as error:
@@ -151,11 +171,14 @@ def _alone(parts: Path, dest: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _check_ours(dest: Path, version: ModelVersion, manifest: Manifest) -> None:
+def _check_ours(
+    dest: Path, version: ModelVersion, manifest: Manifest, beside: Iterable[str]
+) -> None:
     """Refuse a folder with anything in it that this very download did not write."""
     note = dest / UNFINISHED / _DIGEST
     begun = note.read_text(encoding="utf-8") if note.exists() else ""
     ours = {dest / entry.path for entry in manifest.files} | {dest / MANIFEST_FILE}
+    ours |= {dest / name for name in beside}
     inside = [path for path in dest.rglob("*") if path.is_symlink() or not path.is_dir()]
     outside = [path for path in inside if note.parent not in path.parents]
     if not (ours if begun else set()).issuperset(outside):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cloudreg.artifacts.blobs import find
 from cloudreg.errors import AlreadyExists, IntegrityError, NotFound
 from cloudreg.manifest import Manifest
@@ -26,11 +28,12 @@ def put_manifest(manifest: Manifest, store: ObjectStore) -> str:
 def put_record(data: bytes, digest: str, store: ObjectStore) -> None:
     """Store the encoded manifest *data*, and mend what stands in its place."""
     try:
-        store.put(data, manifest_key(digest), if_absent=True)
-    except AlreadyExists:
         # Only these bytes can stand here; if others do, nobody can read the version any more.
         if _manifest_bytes(digest, store) != data:
             store.put(data, manifest_key(digest))
+    except NotFound:
+        with suppress(AlreadyExists):  # somebody else was faster, with the same bytes
+            store.put(data, manifest_key(digest), if_absent=True)
 
 
 def read_manifest(digest: str, store: ObjectStore) -> Manifest:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cloudreg.cli.desk import Answer, Desk
 
 _FLAGS = ("--json", "--quiet", "-h", "--help", "--version")
-_VALUES = ("--config", "--as")
+_VALUES = ("--config", "--as", "--terraform")
 
 COMMAND = "command"
 """Where a verb finds the words behind ``--``: one that has a default for it takes a command."""
@@ -83,6 +83,11 @@ def parser(verb: str) -> argparse.ArgumentParser:
     shared.add_argument("--config", metavar="FILE", help="the cloudreg.toml, or its folder")
     shared.add_argument("--json", action="store_true", help="print the facts as JSON, errors too")
     shared.add_argument("--as", metavar="ACTOR", dest="actor", help="who is asking, for the ledger")
+    shared.add_argument(
+        "--terraform",
+        metavar="FILE",
+        help="what terraform output -json printed, below all else; - for standard input",
+    )
     shared.add_argument("--quiet", action="store_true", help="print no news")
     return made
 

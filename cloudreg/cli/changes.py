@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PENDING = 2
 GATE_FAILED = 3
+BEHIND = 4
 
 
 def preview_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +89,11 @@ def done(promotion: Promotion, *, following: str, shown: bool = False) -> Answer
                 name: {"target": live.target, "url": urls[name]}
                 for name, live in promotion.endpoints.items()
             },
+            "behind": promotion.behind,
         },
-        text=list(_text(promotion, urls, shown=shown)),
-        next=following,
+        text=[*_text(promotion, urls, shown=shown), *_behind(promotion)],
+        next=_repair(promotion) or following,
+        exit_code=BEHIND if promotion.behind else 0,
     )
 
 
@@ -129,6 +132,19 @@ def _text(promotion: Promotion, urls: Mapping[str, str | None], *, shown: bool) 
     for name, live in promotion.endpoints.items():
         url = urls[name]
         yield f"endpoint {name} on {live.target} serves{f' at {url}' if url else ''}"
+
+
+def _behind(promotion: Promotion) -> Iterator[str]:
+    for stage, targets in promotion.behind.items():
+        for target, why in targets.items():
+            yield f"!! {target} is behind in {stage}: {why}"
+
+
+def _repair(promotion: Promotion) -> str:
+    if not promotion.behind:
+        return ""
+    model = promotion.version.model if promotion.version else promotion.plan.request.get("model")
+    return f"cloudreg repair {model}" if model else "cloudreg status"
 
 
 def _version(promotion: Promotion) -> dict[str, Any] | None:

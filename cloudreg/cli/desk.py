@@ -85,9 +85,20 @@ class Desk:
         return Workspace.load(
             self.config,
             actor=self._options.actor,
+            overrides=self._overrides,
             progress=self.progress,
             announce=self._announce,
         )
+
+    @property
+    def _overrides(self) -> Mapping[str, Any]:
+        """Settings that the options of every verb are."""
+        outputs = self._options.terraform
+        if outputs is None:
+            return {}
+        # From where the command was typed; standard input has no place.
+        file = outputs if outputs == "-" else str(Path(outputs).absolute())
+        return {"terraform": {"outputs": file, "chdir": None, "state": None}}
 
     @property
     def config(self) -> Path | None:

@@ -35,7 +35,7 @@ def policy(workspace: Workspace, provider: str, *, target: str | None, stage: st
         raise Unsupported(
             f"provider {provider!r} has no policies: it asks nobody for permission", target=name
         )
-    document = plugin.policy(options, _deployed(settings, name, stage))
+    document = plugin.policy(options, deployed(settings, name, stage))
     return Answer(
         facts={"target": name, "stage": stage, "policy": document},
         text=json.dumps(document, indent=2).split("\n"),
@@ -64,7 +64,12 @@ def _target(settings: Settings, provider: str, target: str | None) -> str:
     return known[0]
 
 
-def _deployed(settings: Settings, target: str, stage: str | None) -> Deployed:
+def deployed(settings: Settings, target: str, stage: str | None) -> Deployed:
+    """Return what is deployed to a target, up to a stage.
+
+    Raises:
+        NotFound: No such stage is configured.
+    """
     order = list(settings.order)
     if stage is not None and stage not in order:
         raise NotFound(f"no stage {stage!r} is configured", hint=f"there are {', '.join(order)}")
@@ -74,10 +79,13 @@ def _deployed(settings: Settings, target: str, stage: str | None) -> Deployed:
         for name, endpoint in settings.endpoints.items()
         if settings.endpoint_target(name) == target and endpoint.stage in allowed
     }
-    models = {*settings.models, *(endpoint.model for endpoint in endpoints.values())}
+    # All of them: what is served in production alone goes through the stages before it too.
+    models = {*settings.models, *(endpoint.model for endpoint in settings.endpoints.values())}
+    # What endpoints share is an endpoint of the cloud's, too.
+    pools = {endpoint.pool for endpoint in endpoints.values() if endpoint.pool is not None}
     return Deployed(
         models=tuple(sorted(models)),
-        endpoints=tuple(sorted(endpoints)),
+        endpoints=tuple(sorted({*endpoints, *pools})),
         stages=tuple(allowed),
         others=tuple(order[len(allowed) :]),
     )

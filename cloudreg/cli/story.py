@@ -17,6 +17,7 @@ _PAST = {
     "apply": "applied the configured endpoints",
     "down": "removed endpoints",
     "repair": "repaired what targets show",
+    "follow": "brought up what was behind",
 }
 
 
@@ -37,6 +38,8 @@ def sentence(entry: Entry) -> str:
                 f"waived {', '.join(data['formats'])} of {model}:{data['number']} in "
                 f"{data['stage']} until {data['until']}: {data['reason']}"
             )
+        case "sign":
+            text = f"signed {model}:{data['number']} with the key {data['key'][:12]}"
         case "intent":
             text = f"began: {_what(model, data)}"
         case "step":
@@ -50,8 +53,9 @@ def sentence(entry: Entry) -> str:
         case "adopt":
             text = f"adopted what {data['target']} shows: {data['reason']}"
         case _:
-            request = data.get("request")
-            text = f"asked to {request} what is under way" if request else f"noted: {dict(data)}"
+            text = _note(data)
+            if data.get("touched"):
+                text = f"touched {', '.join(data['touched'])}: its ttl begins anew"
     return text
 
 
@@ -68,9 +72,32 @@ def details(entry: Entry) -> Iterator[str]:
             what = "removed" if applied is None else f"on {applied['target']}: {_serves(applied)}"
             yield f"endpoint {name} {what}"
         yield from (f"repaired: {line}" for line in data.get("repaired", ()))
+    for line in data.get("journal", ()):
+        yield f"{line['at']} {line['actor']} {line['kind']}: {_journal(line['data'])}"
     if entry.kind == "adopt":
         yield from (f"found: {line}" for line in data.get("found", ()))
+    for stage, targets in data.get("behind", {}).items():
+        if entry.kind != "intent":
+            yield from (f"!! {t} is behind in {stage}: {b['reason']}" for t, b in targets.items())
+    yield from (f"back as it was: {what}" for what in data.get("undone", ()))
     yield from (f"!! {note}" for note in data.get("notes", ()))
+
+
+def _note(data: Mapping[str, Any]) -> str:
+    if data.get("overruled"):
+        return "overruled what was done without the home"
+    if data.get("parity"):
+        return f"asked all targets the same: {'; '.join(r['reason'] for r in data['parity'])}"
+    request = data.get("request")
+    return f"asked to {request} what is under way" if request else f"noted: {dict(data)}"
+
+
+def _journal(data: Mapping[str, Any]) -> str:
+    if "stage" in data:
+        return f"{data['stage']} from {data['from']} to {data['to']}, by the copy on " + (
+            data["copy"]["source"] or "that machine"
+        )
+    return " ".join(str(data[key]) for key in ("target", "reason") if key in data)
 
 
 def _what(model: str, data: Mapping[str, Any]) -> str:

@@ -39,11 +39,15 @@ VERSIONS = "Versions"
 STAGES = "Stages"
 ENDPOINTS = "Endpoints"
 TRUTH = "What somebody changed behind cloudreg's back"
+TERRAFORM = "Beside Terraform"
 REQUESTS = "Requests"
 
 VERBS: dict[str, Verb] = {
     "init": Verb(BEGIN, "write a commented cloudreg.toml", "cloudreg init --model churn"),
     "doctor": Verb(BEGIN, "check configuration, targets, ledger and server", "cloudreg doctor"),
+    "config": Verb(
+        BEGIN, "print every value with what set it", "cloudreg config explain targets.aws"
+    ),
     "providers": Verb(BEGIN, "show what each provider can do", "cloudreg providers"),
     "register": Verb(
         VERSIONS,
@@ -56,6 +60,15 @@ VERBS: dict[str, Verb] = {
     "card": Verb(VERSIONS, "print a version's model card", "cloudreg card churn:7 --out card.md"),
     "download": Verb(
         VERSIONS, "fetch a version's files, checked", "cloudreg download churn@prod build/prod"
+    ),
+    "sign": Verb(
+        VERSIONS, "sign a version with a private key", "cloudreg sign churn:7 --key release.key"
+    ),
+    "verify": Verb(
+        VERSIONS,
+        "check a version's bytes, and who signed it",
+        "cloudreg verify churn@prod --key keys/release.pub",
+        (4,),
     ),
     "promote": Verb(
         STAGES,
@@ -87,6 +100,10 @@ VERBS: dict[str, Verb] = {
         ENDPOINTS, "make endpoints as they are configured", "cloudreg apply churn.plan", (4,)
     ),
     "down": Verb(ENDPOINTS, "remove endpoints; models stay", "cloudreg down churn-staging --yes"),
+    "touch": Verb(
+        ENDPOINTS, "let the ttl of endpoints begin anew", "cloudreg touch churn-staging"
+    ),
+    "cost": Verb(ENDPOINTS, "show what the configured endpoints cost", "cloudreg cost"),
     "status": Verb(ENDPOINTS, "show what runs where", "cloudreg status churn"),
     "rollout": Verb(
         ENDPOINTS,
@@ -100,6 +117,12 @@ VERBS: dict[str, Verb] = {
         TRUTH,
         "take what a target shows as the truth",
         'cloudreg adopt churn --reason "moved in the console during the outage"',
+    ),
+    "tf": Verb(
+        TERRAFORM,
+        "write variables and import blocks, check a plan of Terraform's",
+        "cloudreg tf check plan.json",
+        (3,),
     ),
     "predict": Verb(
         REQUESTS,
@@ -146,6 +169,7 @@ def help_text() -> str:
         "With every verb:",
         "  --config FILE   the cloudreg.toml; the nearest one above this folder without",
         "  --json          print the facts as JSON, errors too",
+        "  --terraform FILE  what terraform output -json printed; - for standard input",
         "  --as ACTOR      who is asking, for the ledger; CLOUDREG_ACTOR without",
         "  --quiet         print no news, only answers and errors",
         "  --help          show a verb's arguments and exit codes",

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
 import msgspec
 
-from cloudreg.errors import CloudregError, ConfigError, GateFailed
-from cloudreg.ledger import Waiver
+from cloudreg.catalog import Bill
+from cloudreg.errors import CloudregError, ConfigError, GateFailed, SignatureRequired
+from cloudreg.ledger import Seal, Waiver
 from cloudreg.operations import SILENT, Progress
 from cloudreg.types import FileEntry, GateResult, ModelVersion
 
@@ -28,6 +29,9 @@ KINDS: Mapping[str, str] = {
     "card": "cloudreg.gates.card:CardGate",
     "stage_order": "cloudreg.gates.stage_order:StageOrderGate",
     "format": "cloudreg.gates.format:FormatGate",
+    "signed": "cloudreg.gates.signed:SignedGate",
+    "parity": "cloudreg.gates.parity:ParityGate",
+    "budget": "cloudreg.gates.budget:BudgetGate",
 }
 """``kind`` in ``[[stages.NAME.gates]]``, to the class that reads the rest of the table."""
 
@@ -38,6 +42,10 @@ class Predictor(Protocol):
     def predict(self, instances: Sequence[Any]) -> list[Any]:
         """Return one prediction for each instance."""
         ...
+
+
+def _unsigned(name: str) -> Seal:
+    raise SignatureRequired(f"nothing is signed by {name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,9 @@ class GateContext:
         waivers: What somebody answers for, whether it still counts or not.
         today: The day by the ledger's clock, ISO 8601 in UTC.
         progress: Where long checks are shown.
+        bills: What the endpoints cost that would serve the candidate.
+        signed: Returns the candidate's signature by a configured key, verified, or refuses.
+        serves: Endpoints that would serve the candidate in the stage, to their targets.
     """
 
     version: ModelVersion
@@ -70,6 +81,9 @@ class GateContext:
     waivers: tuple[Waiver, ...]
     today: str
     progress: Progress = SILENT
+    bills: tuple[Bill, ...] = ()
+    signed: Callable[[str], Seal] = _unsigned
+    serves: Mapping[str, str] = field(default_factory=dict)
 
 
 class Gate(Protocol):

@@ -34,7 +34,9 @@ FORMATS = {".json": "a JSON array", ".jsonl": "JSON lines", ".ndjson": "JSON lin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sample:
+class Sample:
+    """A question, and what its answer must hold."""
+
     instance: Any
     expected: Any
 
@@ -70,10 +72,10 @@ class GoldenGate:
         """Serve the candidate, ask it every sample, and compare."""
         evidence: dict[str, Any] = {"path": self.path}
         try:
-            data = _content(context.root / self.path)
+            data = content(context.root / self.path)
             evidence["sha256"] = sha256(data)
-            samples = list(_samples(data, self.path))
-            self._check_tolerances(samples, _bare_name(context.version))
+            samples = list(read_samples(data, self.path))
+            self._check_tolerances(samples, bare_name_of(context.version))
         except InvalidRequest as error:
             return self._failed(error.message, "no usable golden data", evidence)
         evidence["samples"] = len(samples)
@@ -84,9 +86,9 @@ class GoldenGate:
             reason = f"{context.version.ref} could not be asked: {error}"
             evidence["error"] = type(error).__name__
             return self._failed(reason, "no answer", evidence)
-        return self._judged(samples, predictions, _bare_name(context.version), evidence)
+        return self._judged(samples, predictions, bare_name_of(context.version), evidence)
 
-    def _check_tolerances(self, samples: Sequence[_Sample], bare_name: str) -> None:
+    def _check_tolerances(self, samples: Sequence[Sample], bare_name: str) -> None:
         """Refuse a tolerance for a field that no sample has: it is a misspelt name."""
         known = {name or bare_name for sample in samples for name in fields_of(sample.expected)}
         for name in self.tolerances:
@@ -96,7 +98,7 @@ class GoldenGate:
                     f"they expect {', '.join(sorted(known))}"
                 )
 
-    def _replay(self, context: GateContext, samples: Sequence[_Sample]) -> list[Any]:
+    def _replay(self, context: GateContext, samples: Sequence[Sample]) -> list[Any]:
         predictions: list[Any] = []
         with (
             context.serve(context.version) as server,
@@ -117,7 +119,7 @@ class GoldenGate:
 
     def _judged(
         self,
-        samples: Sequence[_Sample],
+        samples: Sequence[Sample],
         predictions: Sequence[Any],
         bare_name: str,
         evidence: dict[str, Any],
@@ -135,8 +137,8 @@ class GoldenGate:
         agreement = agreed / total
         # 0.9 of 10 samples are 9, whatever 0.9 * 10 is in binary.
         passed = agreed >= self.min_agreement * total - 1e-9
-        measured = f"{agreed} of {total} samples agree ({_percent(agreement)})"
-        wanted = f"at least {_percent(self.min_agreement)}"
+        measured = f"{agreed} of {total} samples agree ({percent(agreement)})"
+        wanted = f"at least {percent(self.min_agreement)}"
         parts = [measured if passed else f"{measured}, wanted {wanted}"]
         if worst and not passed:
             top = max(worst.values(), key=lambda d: d.excess)
@@ -179,12 +181,17 @@ class GoldenGate:
             passed=False,
             reason=reason,
             measured=measured,
-            wanted=f"at least {_percent(self.min_agreement)} of the samples agree",
+            wanted=f"at least {percent(self.min_agreement)} of the samples agree",
             evidence=evidence,
         )
 
 
-def _content(path: Path) -> bytes:
+def content(path: Path) -> bytes:
+    """Return what a data set's file holds.
+
+    Raises:
+        InvalidRequest: It cannot be read.
+    """
     if not path.is_file():
         raise InvalidRequest(f"there is no file {path.name} at {path.parent}")
     try:
@@ -193,7 +200,7 @@ def _content(path: Path) -> bytes:
         raise InvalidRequest(f"{path.name} cannot be read: {error.strerror}") from error
 
 
-def _samples(data: bytes, path: str) -> Iterator[_Sample]:
+def read_samples(data: bytes, path: str) -> Iterator[Sample]:
     """Yield the samples of a file.
 
     Raises:
@@ -223,7 +230,7 @@ def _samples(data: bytes, path: str) -> Iterator[_Sample]:
             raise InvalidRequest(f'{where}: a sample is {{"instance": …, "expected": …}}')
         if not any(True for _ in fields_of(row["expected"])):
             raise InvalidRequest(f"{where}: expected is empty: nothing would be compared")
-        yield _Sample(instance=row["instance"], expected=row["expected"])
+        yield Sample(instance=row["instance"], expected=row["expected"])
 
 
 def _json(text: str, where: str) -> Any:
@@ -248,11 +255,12 @@ def _json(text: str, where: str) -> Any:
         raise InvalidRequest(f"{where}: {error}") from error
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share as people read it."""
     return f"{100 * share:.6g} %"
 
 
-def _bare_name(version: ModelVersion) -> str:
+def bare_name_of(version: ModelVersion) -> str:
     """Return what a bare prediction is called: the only output, where there is a signature."""
     signature = version.manifest.signature
     return signature.outputs[0].name if signature and len(signature.outputs) == 1 else "prediction"

@@ -3,12 +3,14 @@
 =================  =========================================================================
 `entry`            one entry, its bytes and its hash
 `waiver`           for some time, somebody answers for files that a stage would refuse
+`seal`             somebody signed a version with a key
 `fold`             today's state: what the entries say, applied in order
 `checkpoint`       the state so far, kept so that the next reader need not start at entry 0
 `reading`          entries as they stand in the store
 `gathered`         the newest entries together, so that one request reads them
 `log`              reading and appending: the only writer of ``ledger/``
 `lease`            an open intent is the mutex of a model: claim, fence, renew, close
+`copies`           the home's ledger on other targets, to be read while the home is away
 `verify`           whether anything was edited, deleted, reordered, truncated or forked
 =================  =========================================================================
 
@@ -24,15 +26,17 @@ Keys in the home's object store::
 """
 
 from cloudreg.ledger.entry import Entry
-from cloudreg.ledger.fold import Applied, Fold, Holder, OpenIntent, VersionSummary
+from cloudreg.ledger.fold import Applied, Behind, Fold, Holder, OpenIntent, VersionSummary
 from cloudreg.ledger.lease import Lease, Process
 from cloudreg.ledger.log import Draft, Ledger, ledger_models
+from cloudreg.ledger.seal import Seal
 from cloudreg.ledger.verify import Verification, verify
 from cloudreg.ledger.waiver import Waiver
 from cloudreg.ledger.witness import Witness
 
 __all__ = [
     "Applied",
+    "Behind",
     "Draft",
     "Entry",
     "Fold",
@@ -41,6 +45,7 @@ __all__ = [
     "Ledger",
     "OpenIntent",
     "Process",
+    "Seal",
     "Verification",
     "VersionSummary",
     "Waiver",

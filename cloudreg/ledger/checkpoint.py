@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from cloudreg.errors import AlreadyExists, CloudregError, IntegrityError, NotFound
-from cloudreg.ledger.fold import Applied, Fold, Holder, OpenIntent, VersionIndex
+from cloudreg.ledger.fold import Applied, Behind, Fold, Holder, OpenIntent, VersionIndex
 from cloudreg.names import canonical_json, sha256
 from cloudreg.provider import ObjectStore
 
@@ -38,6 +38,8 @@ class _State(msgspec.Struct, forbid_unknown_fields=True):
     open: OpenIntent | None
     applied: dict[str, Applied]
     pages: dict[str, str]
+    behind: dict[str, dict[str, Behind]] = {}
+    served: dict[str, str] = {}
 
 
 def checkpoint_key(model: str, seq: int) -> str:
@@ -60,6 +62,11 @@ def encode(fold: Fold) -> tuple[bytes, dict[str, bytes], VersionIndex]:
         "applied": msgspec.to_builtins(fold.applied),
         "pages": {str(page): digest for page, digest in index.pages.items()},
     }
+    if fold.behind:
+        # Checkpoints that were written before anybody could be behind keep their bytes.
+        state["behind"] = msgspec.to_builtins(fold.behind)
+    if fold.served:
+        state["served"] = fold.served
     return canonical_json(state), pages, index
 
 
@@ -126,6 +133,8 @@ def read(
     fold.seq, fold.head, fold.last_number = state.seq, state.head, state.last_number
     fold.closed = state.closed
     fold.stages, fold.open, fold.applied = state.stages, state.open, state.applied
+    fold.behind = state.behind
+    fold.served = state.served
     fold.versions = VersionIndex({int(p): d for p, d in state.pages.items()}, read_page)
     return fold, sha256(data)
 

@@ -19,6 +19,7 @@ KINDS = (
     "register",  # a version got its number
     "approve",   # somebody agreed that a version may enter a stage
     "waive",     # somebody answers for files that a stage would refuse, for some time
+    "sign",      # somebody signed a version with a key
     "intent",    # an operation holds the model from here on
     "step",      # it is still at work, and how far
     "takeover",  # its holder was gone; another process holds it now

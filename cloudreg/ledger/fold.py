@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 from cloudreg.errors import IntegrityError
 from cloudreg.ledger.entry import GENESIS, Entry
+from cloudreg.ledger.seal import Seal, with_seal
 from cloudreg.ledger.waiver import Waiver, with_waiver
 from cloudreg.names import canonical_json, check_digest, sha256
 
@@ -34,6 +35,7 @@ class VersionSummary:
         held: Stages that it holds or has held, in the order it entered them.
         approvals: Stage to those who agreed.
         waivers: What somebody answers for; one for each stage and set of formats.
+        seals: Who signed it; one for each key.
     """
 
     number: int
@@ -47,6 +49,7 @@ class VersionSummary:
     held: tuple[str, ...] = ()
     approvals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     waivers: tuple[Waiver, ...] = ()
+    seals: tuple[Seal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,23 @@ class Applied:
     seq: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A target that was left as it was when a stage, or an endpoint that follows it, moved.
+
+    Attributes:
+        number: The version that it still shows in the stage; None for none.
+        reason: Why it was left so.
+        since: When it fell behind, ISO 8601 in UTC.
+        seq: The entry that says so.
+    """
+
+    number: int | None
+    reason: str
+    since: str
+    seq: int
+
+
 class _Register(msgspec.Struct):
     number: int
     digest: str
@@ -136,6 +156,12 @@ class _Waive(msgspec.Struct):
     formats: tuple[str, ...]
     until: str
     reason: str
+
+
+class _Sign(msgspec.Struct):
+    number: int
+    key: str
+    bundle: str
 
 
 class _Intent(msgspec.Struct):
@@ -160,13 +186,21 @@ class _Endpoint(msgspec.Struct):
     spec: dict[str, Any]
 
 
+class _Behind(msgspec.Struct):
+    reason: str
+    number: int | None = None
+
+
 class _End(msgspec.Struct):
     stages: dict[str, int | None] = {}
     endpoints: dict[str, _Endpoint | None] = {}
+    behind: dict[str, dict[str, _Behind]] = {}
+    rests: dict[str, str] = {}
 
 
 class _Note(msgspec.Struct):
     request: str | None = None
+    touched: tuple[str, ...] = ()
 
 
 class VersionIndex:
@@ -238,9 +272,10 @@ class VersionIndex:
 def _row(summary: VersionSummary) -> dict[str, Any]:
     """Return a summary as a page keeps it."""
     row: dict[str, Any] = msgspec.to_builtins(summary)
-    if not row["waivers"]:
-        # Pages that were written before there were waivers keep their bytes, and so their digest.
-        del row["waivers"]
+    for late in ("waivers", "seals"):
+        if not row[late]:
+            # Pages that were written before there were any keep their bytes, and so their digest.
+            del row[late]
     return row
 
 
@@ -258,6 +293,11 @@ class Fold:
         self.closed = -1
         """The newest entry that ended an operation, and so may have changed targets."""
         self.applied: dict[str, Applied] = {}
+        self.behind: dict[str, dict[str, Behind]] = {}
+        """Stage to the targets that do not show it, or serve it, as the ledger says."""
+        self.served: dict[str, str] = {}
+        """Endpoint to when its ttl began, ISO 8601, where no deployment of it says so: of those
+        that were touched since, and of those that went when their time was over."""
         self.versions = VersionIndex()
         self.recent: dict[str, int] = {}
         """Digest to number, for the versions since the last checkpoint."""
@@ -265,6 +305,14 @@ class Fold:
     def version(self, number: int) -> VersionSummary | None:
         """Return one version's summary."""
         return self.versions.get(number) if 1 <= number <= self.last_number else None
+
+    def shown(self, stage: str, target: str) -> int | None:
+        """Return the version that *target* was last made to show in *stage*."""
+        lagging = self.behind.get(stage, {}).get(target)
+        if lagging is not None:
+            return lagging.number
+        holder = self.stages.get(stage)
+        return holder.number if holder is not None else None
 
     def newest_first(self) -> Iterator[VersionSummary]:
         """Yield all versions, highest number first."""
@@ -313,6 +361,7 @@ class Fold:
         self.recent[summary.digest] = summary.number
         self.versions.put(summary)
         self._move(data.stages, entry)
+        self._lag({}, data.stages, entry)
 
     def _approve(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _Approve)
@@ -337,6 +386,14 @@ class Fold:
         )
         waivers = with_waiver(summary.waivers, new)
         self.versions.put(replace(summary, waivers=waivers))
+
+    def _sign(self, entry: Entry) -> None:
+        data = msgspec.convert(entry.data, _Sign)
+        check_digest(data.bundle)
+        check_digest(f"sha256:{data.key}")
+        summary = self._known(entry, data.number)
+        new = Seal(key=data.key, bundle=data.bundle, by=entry.actor, at=entry.at)
+        self.versions.put(replace(summary, seals=with_seal(summary.seals, new)))
 
     def _intent(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _Intent)
@@ -380,43 +437,49 @@ class Fold:
     def _done(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _End)
         self._held(entry)
-        self._end(entry, data.stages, data.endpoints)
+        self._end(entry, data)
 
     def _abort(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _End)
         self._held(entry)
         if data.stages:
             raise self._refuse(entry, "of an operation that moved stages")
-        self._end(entry, {}, data.endpoints)
+        self._end(entry, data)
 
     def _adopt(self, entry: Entry) -> None:
         data = msgspec.convert(entry.data, _End)
         if self.open is not None:
             raise self._refuse(entry, f"while {self.open.root} is open")
-        self._end(entry, data.stages, data.endpoints)
+        self._end(entry, data)
 
     def _note(self, entry: Entry) -> None:
-        request = msgspec.convert(entry.data, _Note).request
-        if request and self.open is not None and entry.root == self.open.root:
-            self.open = replace(self.open, requests=(*self.open.requests, request))
+        data = msgspec.convert(entry.data, _Note)
+        if data.request and self.open is not None and entry.root == self.open.root:
+            self.open = replace(self.open, requests=(*self.open.requests, data.request))
+        self.served |= dict.fromkeys(data.touched, entry.at)
 
-    def _end(
-        self,
-        entry: Entry,
-        stages: Mapping[str, int | None],
-        endpoints: Mapping[str, _Endpoint | None],
-    ) -> None:
-        self._check_numbers(entry, stages, last=self.last_number)
+    def _end(self, entry: Entry, data: _End) -> None:
+        shown = {
+            f"{stage} on {target}": lagging.number
+            for stage, targets in data.behind.items()
+            for target, lagging in targets.items()
+        }
+        self._check_numbers(entry, {**data.stages, **shown}, last=self.last_number)
+        for began in data.rests.values():
+            datetime.fromisoformat(began)
         self.closed = entry.seq
         self.open = None
-        self._move(stages, entry)
-        for name, applied in endpoints.items():
+        self._move(data.stages, entry)
+        self._lag(data.behind, data.stages, entry)
+        for name, applied in data.endpoints.items():
             if applied is None:
                 self.applied.pop(name, None)
             else:
+                self.served.pop(name, None)
                 self.applied[name] = Applied(
                     target=applied.target, spec=applied.spec, at=entry.at, seq=entry.seq
                 )
+        self.served |= data.rests
 
     def _held(self, entry: Entry) -> OpenIntent:
         if self.open is None or self.open.op != entry.op or self.open.root != entry.root:
@@ -452,3 +515,24 @@ class Fold:
             )
             if stage not in summary.held:
                 self.versions.put(replace(summary, held=(*summary.held, stage)))
+
+    def _lag(
+        self,
+        behind: Mapping[str, Mapping[str, _Behind]],
+        moved: Mapping[str, int | None],
+        entry: Entry,
+    ) -> None:
+        """Note who is behind: for a stage that moved, or that is named, nobody else is any more."""
+        for stage in {*moved, *behind}:
+            before = self.behind.pop(stage, {})
+            now = {
+                target: Behind(
+                    number=lagging.number,
+                    reason=lagging.reason,
+                    since=before[target].since if target in before else entry.at,
+                    seq=entry.seq,
+                )
+                for target, lagging in behind.get(stage, {}).items()
+            }
+            if now:
+                self.behind[stage] = now

@@ -62,6 +62,7 @@ class Ledger:
         witness: Witness | None = None,
         clock: Callable[[], float] = time.time,
         gathers: bool = False,
+        ended: Callable[[Ledger, Entry], None] = lambda _, __: None,
     ) -> None:
         """Open a ledger; nothing is read yet.
 
@@ -74,6 +75,7 @@ class Ledger:
             clock: Seconds since 1970.
             gathers: Whether the newest entries are also kept together, because each look into
                 the store is a request that takes its time.
+            ended: Told of each entry that ends an operation, once it is written.
         """
         self.store = store
         self.model = check_model(model)
@@ -85,6 +87,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._pages: dict[int, Mapping[str, bytes]] = {}
         self._gathers = gathers
+        self._ended = ended
         self._recent: dict[int, bytes] = {}
         """The entries since the last checkpoint, as far as they were read or written here."""
         self._gathered: dict[int, bytes] = {}
@@ -110,6 +113,11 @@ class Ledger:
             # Perhaps what stood together was wrong: the entries decide.
             self._fold, self._gathered, self._recent = None, {}, {}
             return self._read(gathers=False)
+
+    def known(self) -> Fold:
+        """Return the state as it was read last; it is read now where it never was."""
+        with self._lock:
+            return self.read() if self._fold is None else self._fold
 
     def _read(self, *, gathers: bool | None = None) -> Fold:
         # Before the ledger: others may write and be seen between the two.
@@ -269,6 +277,8 @@ class Ledger:
         if self._gathers and fold.open is None:
             # Not in the middle of an operation, which writes several entries and reads none.
             gathered.write(self.store, self.model, self._recent)
+        if fold.closed == entry.seq:
+            self._ended(self, entry)
         return entry
 
     def _by_id(self, id: str, start: int, last: int) -> Entry | None:
@@ -336,6 +346,22 @@ class Ledger:
     ) -> Iterator[tuple[int, bytes]]:
         """Yield place and bytes of the entries behind *after*; see `Entries.behind`."""
         return self._entries.behind(after, known=known)
+
+    @property
+    def last(self) -> int:
+        """The place of the newest entry that was read or written here; -1 before any."""
+        return self._fold.seq if self._fold is not None else -1
+
+    def since(self, after: int) -> Iterator[tuple[int, bytes]]:
+        """Yield place and bytes of the entries behind *after*, up to the last one known here."""
+        places = range(after + 1, self.last + 1)
+        if all(seq in self._recent for seq in places):
+            yield from ((seq, self._recent[seq]) for seq in places)
+            return
+        for seq, data in self.raw(after=after):
+            if seq > self.last:
+                return
+            yield seq, data
 
     @property
     def _entries(self) -> Entries:

@@ -24,6 +24,7 @@ class Witness:
 
     def __init__(self, folder: Path, home: str) -> None:
         """Remember what is seen of the home called *home*."""
+        self.home = home
         self._folder = folder / home
         self._seen: dict[str, tuple[int, str] | None] = {}
 

@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloudreg.errors import CloudregError
-from cloudreg.names import check_endpoint, check_model, check_stage, check_target
+from cloudreg.names import (
+    check_endpoint,
+    check_model,
+    check_signer,
+    check_stage,
+    check_target,
+)
 from cloudreg.settings.tables import EndpointSettings, Settings
 from cloudreg.types import (
+    Commit,
     EndpointKind,
     Resources,
     Rollout,
@@ -36,8 +43,10 @@ class Misplaced(Exception):
 def check(settings: Settings) -> None:
     """Refuse names that cannot be, and references that lead nowhere."""
     targets, stages = settings.targets, settings.stages
-    for name in targets:
+    for name, section in targets.items():
         _named(("targets", name), lambda name=name: check_target(name))
+        _named(("targets", name, "transfer_above"), lambda s=section: s.transfer_above_bytes)
+    _check_keys(settings)
     if settings.home not in targets:
         raise Misplaced(("home",), f"no target {settings.home!r}", f"[targets.{settings.home}]")
     if not stages:
@@ -58,7 +67,9 @@ def check(settings: Settings) -> None:
             )
     first = settings.order[0]
     ignored: list[tuple[str, ...]] = [
-        ("stages", first, key) for key in ("gates", "approvals") if getattr(stages[first], key)
+        ("stages", first, key)
+        for key in ("gates", "approvals", "signed_by")
+        if getattr(stages[first], key)
     ]
     ignored += [
         ("models", m, "gates", first) for m, s in settings.models.items() if s.gates.get(first)
@@ -79,7 +90,42 @@ def check(settings: Settings) -> None:
                     f"no stage {stage_name!r}",
                     _list(stages),
                 )
+    _check_parity(settings)
     _check_endpoints(settings)
+    _check_prices(settings)
+
+
+def _check_keys(settings: Settings) -> None:
+    """Refuse signers that nobody knows."""
+    for name in settings.keys:
+        _named(("keys", name), lambda name=name: check_signer(name))
+    for name, stage in settings.stages.items():
+        where = ("stages", name, "signed_by")
+        for signer in stage.signed_by:
+            if signer not in settings.keys:
+                known = _list(settings.keys) if settings.keys else f"[keys.{signer}]"
+                raise Misplaced(where, f"no key {signer!r}", known)
+        if len(set(stage.signed_by)) != len(stage.signed_by):
+            raise Misplaced(where, "a key is listed twice")
+
+
+def _check_parity(settings: Settings) -> None:
+    """Refuse a comparison of targets in a stage that moves without some of them."""
+    for stage in settings.order:
+        for model in ("", *settings.models):
+            kinds = [table.get("kind") for _, table in settings.gate_tables(model, stage)]
+            if "parity" in kinds and settings.stages[stage].commit is not Commit.ALL:
+                raise Misplaced(
+                    ("stages", stage, "commit"),
+                    "a parity gate compares all targets, and this stage moves without some",
+                    'commit = "all"',
+                )
+
+
+def _check_prices(settings: Settings) -> None:
+    for target in settings.prices:
+        if target not in settings.targets:
+            raise Misplaced(("prices", target), f"no target {target!r}", _list(settings.targets))
 
 
 def _check_endpoints(settings: Settings) -> None:
@@ -93,11 +139,40 @@ def _check_endpoints(settings: Settings) -> None:
         if endpoint.target is not None and endpoint.target not in targets:
             raise Misplaced((*where, "target"), f"no target {endpoint.target!r}", _list(targets))
         _named((*where, "gpu"), lambda e=endpoint: e.resources)
+        _named((*where, "ttl"), lambda e=endpoint: e.ttl_s)
+        _named((*where, "schedule"), lambda e=endpoint: e.hours)
         _named((*where, "min_replicas"), lambda e=endpoint: e.scaling)
         _check_following(where, endpoint)
         _named((*where, "rollout"), lambda e=endpoint: e.rollout.noun())
         _check_kind(where, endpoint)
+        _check_shadow(where, endpoint, stages)
         _named((*where, "env"), lambda e=endpoint: check_environment(e.env))
+
+
+def _check_shadow(
+    where: tuple[str, ...], endpoint: EndpointSettings, stages: Mapping[str, Any]
+) -> None:
+    """Refuse a shadow of two versions or of none, and one that nothing could be copied to."""
+    shadow = endpoint.shadow
+    if shadow is None:
+        return
+    where = (*where, "shadow")
+    if (shadow.stage is None) == (shadow.version is None):
+        raise Misplaced(where, "a shadow is of a stage or of a version, one of both", 'stage = "…"')
+    if shadow.stage is not None and shadow.stage not in stages:
+        raise Misplaced((*where, "stage"), f"no stage {shadow.stage!r}", _list(stages))
+    if shadow.stage == endpoint.stage:
+        raise Misplaced(
+            (*where, "stage"),
+            f"the endpoint itself follows {shadow.stage!r}: it would be its own shadow",
+            "another stage",
+        )
+    if endpoint.kind is not EndpointKind.REAL_TIME or endpoint.pool or not endpoint.min_replicas:
+        raise Misplaced(
+            where,
+            "a shadow is for real-time endpoints with machines of their own that never rest",
+            "min_replicas = 1, and neither kind nor pool",
+        )
 
 
 def _check_kind(where: tuple[str, ...], endpoint: EndpointSettings) -> None:

@@ -1,6 +1,7 @@
 """Reading the configuration: ``cloudreg.toml``, ``CLOUDREG_*``, arguments.
 
-Precedence: arguments, then ``CLOUDREG_*``, then ``cloudreg.toml``, then defaults.
+Precedence: arguments, then ``CLOUDREG_*``, then ``cloudreg.toml``, then what Terraform says, then
+defaults.
 """
 
 from __future__ import annotations
@@ -9,22 +10,28 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cloudreg.errors import ConfigError
-from cloudreg.place import PREFIX, place, position
+from cloudreg.outputs import Outputs
+from cloudreg.outputs import read as read_outputs
+from cloudreg.place import PREFIX, Sources, position
 from cloudreg.settings.checks import Misplaced, check
 from cloudreg.settings.tables import (
     DEFAULT_STAGES,
     EndpointSettings,
+    KeySettings,
     ModelSettings,
     RolloutSettings,
     Settings,
     StageSettings,
+    TerraformSettings,
 )
+from cloudreg.settings.wishes import GpuSettings, ScheduleSettings
 
 FILE = "cloudreg.toml"
 
@@ -86,28 +93,90 @@ def load(path: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
         reason = re.sub(r" \(at .*\)$", "", str(error))
         raise ConfigError(f"{path.name}, line {line}, column {column}: {reason}") from error
     variables = _known_variables()
-    document = {**DEFAULTS, **document}
+    sources = Sources(path=path, text=text, overrides=overrides or {})
     try:
-        if variables:
-            from cloudreg import environment
-
-            settings = environment.read(Settings, document, overrides or {})
-        else:
-            settings = Settings.model_validate(_over(document, overrides or {}))
+        outputs = _outputs(path.resolve().parent, document, overrides or {}, variables=variables)
+        sources = replace(sources, outputs=outputs)
+        below: Mapping[str, Any] = outputs.document if outputs is not None else {}
+        settings = _merged(Settings, document, below, overrides or {}, variables=variables)
         check(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = place(path, text, first["loc"], overrides or {})
+        where = sources.place(first["loc"])
         raise ConfigError(
             f"{where}: {_reason(first)}", hint=_nearest(first) or _unspeakable(where)
         ) from error
     except Misplaced as error:
-        where = place(path, text, error.where, overrides or {})
+        where = sources.place(error.where)
         raise ConfigError(
             f"{where}: {error.reason}", hint=error.hint or _unspeakable(where)
         ) from error
-    settings._origin = lambda where: place(path, text, where, overrides or {})
+    settings._origin, settings._source = sources.place, sources.source
+    settings._facts = outputs.facts if outputs is not None else {}
     return settings
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _merged(
+    model: type[Model],
+    document: Mapping[str, Any],
+    below: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    *,
+    variables: bool,
+) -> Model:
+    """Return *model* filled from all sources, each laid over the next.
+
+    Raises:
+        ConfigError: A variable that must be JSON is none.
+        ValidationError: A value is not what the model wants.
+    """
+    missing = {key: value for key, value in DEFAULTS.items() if key not in {*document, *below}}
+    bottom = {**missing, **below}
+    if variables:
+        from cloudreg import environment
+
+        return environment.read(model, document, overrides, below=bottom)
+    return model.model_validate(_over(_over(bottom, document), overrides))
+
+
+class _Terraformed(BaseModel):
+    """As much of the configuration as says where the rest is."""
+
+    terraform: TerraformSettings = TerraformSettings()
+
+
+_LOOKS = ("outputs", "chdir", "state")
+
+
+def _outputs(
+    root: Path, document: Mapping[str, Any], overrides: Mapping[str, Any], *, variables: bool
+) -> Outputs | None:
+    """Return what Terraform says; None where nothing tells where to look.
+
+    Raises:
+        ConfigError: It cannot be read.
+        Misplaced: Several places are named by the same source.
+        ValidationError: A value is not what it has to be.
+    """
+    given = {"terraform": document.get("terraform", {})}
+    above = {"terraform": overrides["terraform"]} if "terraform" in overrides else {}
+    if variables:
+        from cloudreg import environment
+
+        found = environment.read(_Terraformed, given, above).terraform
+    else:
+        found = _Terraformed.model_validate(_over(given, above)).terraform
+    named = [key for key in _LOOKS if getattr(found, key) is not None]
+    if len(named) > 1:
+        raise Misplaced(
+            ("terraform", named[1]),
+            f"{' and '.join(named)}: what Terraform says is read in one place",
+            f"leave {named[1]} out",
+        )
+    return read_outputs(root, **dict(found))
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,13 +244,24 @@ def _nearest(error: Mapping[str, Any]) -> str | None:
         return None
     sections: dict[str, type[BaseModel]] = {
         "stages": StageSettings,
+        "keys": KeySettings,
         "models": ModelSettings,
         "endpoints": EndpointSettings,
     }
     where = [str(part) for part in error["loc"]]
     model: type[BaseModel] = Settings
-    if "rollout" in where[:-1]:
-        model = RolloutSettings
+    inner = [part for part in where[:-1] if part in _TABLES]
+    if inner and where[0] == "endpoints":
+        model = _TABLES[inner[-1]]
     elif len(where) > 1 and where[0] in sections:
         model = sections[where[0]]
-    return f"known are {', '.join(model.model_fields)}"
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    return f"known are {', '.join(known)}"
+
+
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "rollout": RolloutSettings,
+    "gpu": GpuSettings,
+    "schedule": ScheduleSettings,
+}
+"""Tables of an endpoint that have keys of their own."""

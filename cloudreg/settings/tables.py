@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from cloudreg.catalog import GpuWish
 from cloudreg.errors import InvalidRequest
+from cloudreg.hours import Schedule, parse_span
+from cloudreg.settings.wishes import GpuSettings, ScheduleSettings
+from cloudreg.transfer import parse_size
 from cloudreg.types import (
     Asynchronous,
+    Commit,
+    CustomMetric,
+    Driver,
     EndpointKind,
     EndpointSpec,
     Identified,
@@ -30,6 +37,9 @@ from cloudreg.types import (
 
 DEFAULT_STAGES = ("dev", "staging", "prod")
 
+ANY_GPU = "ANY"
+"""Stands for the class that a target chooses, until it is known which one that is."""
+
 Where = tuple[str | int, ...]
 """A key of the configuration, from the top."""
 
@@ -42,17 +52,41 @@ class TargetSettings(BaseModel):
     """``[targets.NAME]``: a provider with its account, region and storage.
 
     Attributes:
-        provider: The plug-in's name. All other keys are the plug-in's own.
+        provider: The plug-in's name. All keys that are not named here are the plug-in's own.
+        transfer_above: Size, such as ``50GB``, above which a version is not copied to the target
+            through this machine, but by a service of the cloud; always through this machine
+            without.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     provider: str
+    transfer_above: str | int | None = None
+
+    @property
+    def transfer_above_bytes(self) -> int | None:
+        """Return the limit in bytes.
+
+        Raises:
+            InvalidRequest: It is no size.
+        """
+        return None if self.transfer_above is None else parse_size(self.transfer_above)
 
     @property
     def options(self) -> dict[str, Any]:
         """Return the keys that the plug-in checks."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class KeySettings(_Strict):
+    """``[keys.NAME]``: somebody whose signature a stage can ask for.
+
+    Attributes:
+        public: The public half, a PEM file relative to ``cloudreg.toml``. The private half never
+            stands in a configuration.
+    """
+
+    public: str
 
 
 class StageSettings(_Strict):
@@ -61,6 +95,11 @@ class StageSettings(_Strict):
     Attributes:
         targets: Targets whose registries must show the stage; the home by default.
         approvals: How many people other than the author must agree.
+        signed_by: Names of ``[keys.*]``, each of which must have signed a version: before it
+            enters, on each target that it is copied to, and before each deployment.
+        commit: What counts where some of the targets fail: ``all`` of them or none; ``any``,
+            and the others are behind until a repair; ``home-first``, where the home's own change
+            counts alone, and the others follow.
         gates: ``[[stages.NAME.gates]]`` tables; without the key, what suits the stage's place:
             none for the first, ``signature`` for the others, and ``lineage`` and ``card`` too
             for the last. The order of the stages is always checked, and so are the formats of
@@ -69,6 +108,8 @@ class StageSettings(_Strict):
 
     targets: tuple[str, ...] = ()
     approvals: int = Field(default=0, ge=0, le=20)
+    signed_by: tuple[str, ...] = ()
+    commit: Commit = Commit.ALL
     gates: tuple[dict[str, Any], ...] | None = None
 
 
@@ -82,6 +123,35 @@ class ModelSettings(_Strict):
     gates: dict[str, tuple[dict[str, Any], ...]] = {}
 
 
+class CustomMetricSettings(BaseModel):
+    """``[[endpoints.NAME.rollout.metrics]]``; see `cloudreg.types.CustomMetric`.
+
+    Attributes:
+        name: For people.
+        source: Where it is read. All other keys are the source's own.
+        max: More aborts the rollout.
+        min: Less aborts the rollout.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, str | dict[str, str]]
+
+    name: str
+    source: str
+    max: float | None = None
+    min: float | None = None
+
+    def noun(self) -> CustomMetric:
+        """Return it as the core speaks of it."""
+        return CustomMetric(
+            name=self.name,
+            source=self.source,
+            query=dict(self.__pydantic_extra__ or {}),
+            max=self.max,
+            min=self.min,
+        )
+
+
 class RolloutSettings(_Strict):
     """``[endpoints.NAME.rollout]``; see `cloudreg.types.Rollout`."""
 
@@ -91,6 +161,8 @@ class RolloutSettings(_Strict):
     max_error_rate: float | None = None
     max_p95_ms: float | None = None
     min_requests: int = 20
+    metrics: tuple[CustomMetricSettings, ...] = ()
+    driver: Driver = Driver.CLOUDREG
 
     def noun(self) -> Rollout:
         """Return the rollout, with the strategy's usual steps where none are given."""
@@ -106,7 +178,23 @@ class RolloutSettings(_Strict):
             max_error_rate=self.max_error_rate,
             max_p95_ms=self.max_p95_ms,
             min_requests=self.min_requests,
+            metrics=tuple(metric.noun() for metric in self.metrics),
+            driver=self.driver,
         )
+
+
+class ShadowSettings(_Strict):
+    """``[endpoints.NAME.shadow]``: a version that gets copies of requests.
+
+    Attributes:
+        stage: The stage whose version it is.
+        version: Or its number.
+        percent: Of the requests that are copied.
+    """
+
+    stage: str | None = None
+    version: int | None = Field(default=None, ge=1)
+    percent: int = Field(default=100, ge=1, le=100)
 
 
 class StepSettings(_Strict):
@@ -162,7 +250,10 @@ class EndpointSettings(_Strict):
         model: The model.
         stage: The stage whose version it serves.
         target: Where it runs; the home by default.
-        gpu: Class and count, such as ``L4`` or ``T4:2``; CPU without.
+        gpu: Class and count, such as ``L4`` or ``T4:2``, or what its GPUs must have:
+            ``{min_memory_gib = 24, min_compute_capability = "8.0"}``; CPU without.
+        allow_downgrade: Whether a GPU may be taken that is worse than the class that ``gpu``
+            names, where the target does not offer that one.
         machine_type: The target's own machine name, where the catalog's choice will not do.
         min_replicas: Lower bound.
         max_replicas: Upper bound; the lower bound by default.
@@ -184,12 +275,17 @@ class EndpointSettings(_Strict):
         serverless: For a serverless endpoint.
         asynchronous: For an asynchronous endpoint.
         rollout: How a new version gets its traffic.
+        shadow: A version that gets copies of requests; nobody gets its answers.
+        ttl: How long it is there after it was deployed or touched, such as ``8h``; then ``apply``
+            takes it down.
+        schedule: Hours of the week in which it is there; outside of them ``apply`` takes it down.
     """
 
     model: str
     stage: str
     target: str | None = None
-    gpu: str | None = None
+    gpu: GpuSettings | None = None
+    allow_downgrade: bool = False
     machine_type: str | None = None
     min_replicas: int = 1
     max_replicas: int | None = None
@@ -209,14 +305,56 @@ class EndpointSettings(_Strict):
     serverless: ServerlessSettings | None = None
     asynchronous: AsynchronousSettings | None = None
     rollout: RolloutSettings = RolloutSettings()
+    shadow: ShadowSettings | None = None
+    ttl: str | None = None
+    schedule: ScheduleSettings | None = None
+
+    @property
+    def wish(self) -> GpuWish | None:
+        """Return what is asked of the GPUs; None for CPU.
+
+        Raises:
+            InvalidRequest: Nothing is asked, or what cannot be.
+        """
+        if self.gpu is None:
+            if self.allow_downgrade:
+                raise InvalidRequest("allow_downgrade: no GPU is asked for", hint='gpu = "L4"')
+            return None
+        wish = self.gpu.wish(allow_downgrade=self.allow_downgrade)
+        if wish.accelerator is None and self.machine_type is not None:
+            raise InvalidRequest(
+                f"gpu: machine_type {self.machine_type!r} names the one machine there is, and "
+                "leaves nothing to choose",
+                hint='gpu = "L4", or leave machine_type out',
+            )
+        return wish
 
     @property
     def resources(self) -> Resources:
-        """Return what one replica needs."""
-        whole = Resources.parse(
-            self.gpu, machine_type=self.machine_type, fallback=self.gpu_fallback
-        )
+        """Return what one replica needs, before a target is asked for its GPUs."""
+        wish = self.wish
+        if wish is None:
+            return self.equipped(None)
+        return self.equipped(f"{wish.accelerator or ANY_GPU}:{wish.count}")
+
+    def equipped(self, gpu: str | None) -> Resources:
+        """Return what one replica needs, with GPUs of a class.
+
+        Args:
+            gpu: Class and count, such as ``T4:2``, as a target has them; None for CPU.
+        """
+        whole = Resources.parse(gpu, machine_type=self.machine_type, fallback=self.gpu_fallback)
         return replace(whole, memory_mib=self.memory_mib, cpus=self.cpus)
+
+    @property
+    def hours(self) -> Schedule | None:
+        """Return the hours of the week in which it is there; None for all."""
+        return self.schedule.noun() if self.schedule is not None else None
+
+    @property
+    def ttl_s(self) -> int | None:
+        """Return the seconds that it is there after a deployment; None for as long as it likes."""
+        return parse_span(self.ttl) if self.ttl is not None else None
 
     @property
     def followed(self) -> dict[ScalingMetric, float]:
@@ -249,14 +387,20 @@ class EndpointSettings(_Strict):
             scale_in_cooldown_s=self.scale_in_cooldown_s,
         )
 
-    def spec(self, name: str, version: Identified) -> EndpointSpec:
-        """Return the endpoint that serves *version* with all its traffic."""
+    def spec(self, name: str, version: Identified, *, gpu: str | None = None) -> EndpointSpec:
+        """Return the endpoint that serves *version* with all its traffic.
+
+        Args:
+            name: The endpoint's.
+            version: What it serves.
+            gpu: Class and count of each replica's GPUs, as the target has them; None for CPU.
+        """
         variant = Variant(
             name="primary",
             model=version.model,
             number=version.number,
             digest=version.digest,
-            resources=self.resources,
+            resources=self.equipped(gpu),
             scaling=self.scaling,
         )
         return EndpointSpec(
@@ -285,26 +429,51 @@ class EndpointSettings(_Strict):
         return (self.asynchronous or AsynchronousSettings()).noun()
 
 
+class TerraformSettings(_Strict):
+    """``[terraform]``: where what Terraform says of the targets is read; one of the three.
+
+    Attributes:
+        outputs: A file with what ``terraform output -json`` printed; ``-`` is standard input.
+        chdir: The folder of a root, where terraform is asked each time.
+        state: A state file, of which only the outputs are read.
+        output: The output's name.
+    """
+
+    outputs: str | None = Field(default=None, min_length=1)
+    chdir: str | None = Field(default=None, min_length=1)
+    state: str | None = Field(default=None, min_length=1)
+    output: str = Field(default="cloudreg", pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")
+
+
 class Settings(_Strict):
     """All that is configured.
 
     Attributes:
         home: The target that keeps the ledger.
         state: Folder for what this machine remembers, relative to ``cloudreg.toml``.
+        terraform: Where more of the targets is read.
         targets: By name.
         stages: By name, in order; ``dev``, ``staging``, ``prod`` by default.
+        keys: Public keys of those who sign, by name.
         models: By name; models need no section.
         endpoints: By name.
+        prices: Target to machine to US dollars an hour: what somebody really pays, before the
+            list prices that a provider brings.
     """
 
     home: str = "local"
     state: str = ".cloudreg/state"
+    terraform: TerraformSettings = TerraformSettings()
     targets: dict[str, TargetSettings] = {"local": TargetSettings(provider="local")}
     stages: dict[str, StageSettings] = {name: StageSettings() for name in DEFAULT_STAGES}
+    keys: dict[str, KeySettings] = {}
     models: dict[str, ModelSettings] = {}
     endpoints: dict[str, EndpointSettings] = {}
+    prices: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = {}
 
     _origin: Callable[[Where], str] | None = PrivateAttr(default=None)
+    _source: Callable[[Where], str] | None = PrivateAttr(default=None)
+    _facts: Mapping[str, Any] = PrivateAttr(default_factory=dict)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -316,6 +485,11 @@ class Settings(_Strict):
         listed = self.stages[stage].targets
         return listed or (self.home,)
 
+    def may_lag(self, stage: str, target: str) -> bool:
+        """Whether a change of *stage* counts although it failed on *target*."""
+        commit = self.stages[stage].commit
+        return commit is Commit.ANY or (commit is Commit.HOME_FIRST and target != self.home)
+
     def endpoint_target(self, name: str) -> str:
         """Return where an endpoint runs."""
         return self.endpoints[name].target or self.home
@@ -324,6 +498,15 @@ class Settings(_Strict):
         """Return where a key was set: line and column, an argument, or a variable."""
         dotted = ".".join(str(part) for part in where)
         return self._origin(where) if self._origin is not None else dotted
+
+    def source(self, *where: str | int) -> str:
+        """Return what set a key: an argument, a variable, the file, Terraform, or nobody."""
+        return self._source(where) if self._source is not None else "code"
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Return what Terraform says beside the targets; nothing is decided by it."""
+        return self._facts
 
     def gate_tables(self, model: str, stage: str) -> list[tuple[Where, Mapping[str, Any]]]:
         """Return (key in the configuration, table) of the gates of a stage, for one model."""
@@ -342,6 +525,9 @@ class Settings(_Strict):
         if stage != self.order[0]:
             # Only a waiver, recorded and expiring, lets a file through that can run something.
             gates.append((("the format policy",), {"kind": "format"}))
+        if self.stages[stage].signed_by:
+            names = list(self.stages[stage].signed_by)
+            gates.append((("stages", stage, "signed_by"), {"kind": "signed", "keys": names}))
         return gates
 
     def _of_stage(self, stage: str) -> tuple[Mapping[str, Any], ...]:

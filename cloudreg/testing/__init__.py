@@ -18,8 +18,8 @@ __all__ = ["vertex_client_options"]
 
 KIT = (
     "base", "objects", "listing", "keys", "uploads", "store", "registry", "serving", "traffic",
-    "changes", "endpoints", "planning", "kinds", "streams", "batches", "capabilities",
-    "conformance",
+    "changes", "endpoints", "planning", "kinds", "streams", "batches", "watching",
+    "capabilities", "conformance",
 )  # fmt: skip
 """Modules whose assertions show the compared values, as those of a test file do."""
 

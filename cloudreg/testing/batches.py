@@ -92,7 +92,7 @@ class BatchTests(ServingTests):
             pytest.skip("the subclass gives no such question")
         version = server.version(1)
         spec = job(version)
-        batches.store.put((self.slow_question + b"\n") * 20, f"{spec.input}0.jsonl")
+        batches.store.put((self.slow_question + b"\n") * 6, f"{spec.input}0.jsonl")
         operation = batches.batch.start(spec, version=version)
         batches.batch.stop(spec.name)
 

@@ -17,9 +17,11 @@ from cloudreg.testing.planning import VERSION, planned, refused
 from cloudreg.testing.serving import Server, spec, variant
 from cloudreg.testing.streams import StreamTests
 from cloudreg.testing.traffic import SteadyTraffic
+from cloudreg.testing.watching import WatchTests
 from cloudreg.types import (
     EndpointKind,
     EndpointSpec,
+    Mirroring,
     Resources,
     Scaling,
     ScalingMetric,
@@ -48,6 +50,9 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
     "max_request_bytes": lambda able: able.max_request_bytes is not None,
     "variant_requests": lambda able: not able.variant_requests,
     "variant_metrics": lambda able: not able.variant_metrics,
+    "custom_metrics": lambda able: not able.custom_metrics,
+    "native_rollouts": lambda able: not able.native_rollouts,
+    "shadow": lambda able: able.shadow is not Mirroring.NATIVE,
     "machine_types": lambda able: not able.machine_types,
     "streaming": lambda able: not able.streaming,
     "batch": lambda able: not able.batch,
@@ -65,7 +70,7 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
 """Each capability, and whether a value is less than people expect: then it needs a reason."""
 
 
-class CapabilityTests(KindTests, StreamTests, BatchTests):
+class CapabilityTests(KindTests, StreamTests, BatchTests, WatchTests):
     """Every field of `Capabilities`, in both directions.
 
     Attributes:

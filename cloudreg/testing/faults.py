@@ -38,10 +38,12 @@ from cloudreg.provider import (
     StoredObject,
 )
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointSpec,
     ModelVersion,
     PublishedVersion,
+    Rollout,
     VariantMetrics,
 )
 
@@ -379,12 +381,18 @@ class _Endpoints:
             lambda: self._endpoints.create(spec, artifacts=artifacts),
         )
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
         return self._faults.around(
             self._target,
             "endpoints.update",
             spec.name,
-            lambda: self._endpoints.update(spec, artifacts=artifacts),
+            lambda: self._endpoints.update(spec, artifacts=artifacts, rollout=rollout),
         )
 
     def delete(self, name: str) -> Operation:
@@ -430,8 +438,10 @@ class _Endpoints:
     def result(self, name: str, request_id: str) -> bytes | None:
         return self._endpoints.result(name, request_id)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
-        return self._endpoints.metrics(name, window_s=window_s)
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
+        return self._endpoints.metrics(name, window_s=window_s, custom=custom)
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         return self._endpoints.logs(name, variant=variant, lines=lines)

@@ -62,6 +62,9 @@ class When(StrEnum):
     OPERATION = "operation"
     """Something that takes time is about to be done; the operation is the one that began it."""
 
+    PROGRESS = "progress"
+    """Something that takes time begins; the operation is the one that began it."""
+
 
 class Kind(StrEnum):
     """What goes wrong."""
@@ -74,6 +77,12 @@ class Kind(StrEnum):
 
     LOST = "lost"
     """Everything is done, but the caller sees a 5xx, or a closed connection (``status=0``)."""
+
+    EXPIRED = "expired"
+    """The request is refused for its credentials, which have ended; nothing is done."""
+
+    DENIED = "denied"
+    """The request is refused: whoever asks may not do that; nothing is done."""
 
     CAPACITY = "capacity"
     """The cloud has no instance of this type now."""
@@ -94,10 +103,13 @@ class Kind(StrEnum):
     """The bytes of an object break off in the middle, and so does the connection."""
 
     GARBLED = "garbled"
-    """The bytes of an object are not those that its checksums are of."""
+    """The bytes of an object are not those that its checksums are of, on their way up or down."""
 
     FAILED = "failed"
     """Something that takes time ends in an error, for the ``reason``; nothing is done."""
+
+    STUCK = "stuck"
+    """Something that takes time stays as it is for ``seconds`` before it goes on."""
 
     @property
     def when(self) -> When:
@@ -109,6 +121,8 @@ _WHEN = {
     Kind.THROTTLE: When.BEFORE,
     Kind.ERROR: When.BEFORE,
     Kind.LOST: When.AFTER,
+    Kind.EXPIRED: When.BEFORE,
+    Kind.DENIED: When.BEFORE,
     Kind.CAPACITY: When.LAUNCH,
     Kind.UNHEALTHY: When.LAUNCH,
     Kind.SLOW_START: When.LAUNCH,
@@ -117,6 +131,7 @@ _WHEN = {
     Kind.TRUNCATED: When.BODY,
     Kind.GARBLED: When.BODY,
     Kind.FAILED: When.OPERATION,
+    Kind.STUCK: When.PROGRESS,
 }
 
 
@@ -132,7 +147,7 @@ class Fault:
         count: How many times.
         after: How many matching occasions pass unharmed first.
         status: The HTTP status of ``error`` and ``lost``; 0 closes the connection.
-        seconds: How late ``slow_start`` is, or how old what ``stale`` shows.
+        seconds: How late ``slow_start`` and ``stuck`` are, or how old what ``stale`` shows.
         reason: Why what ``failed`` did: one of `REASONS`.
     """
 
@@ -160,7 +175,7 @@ class Fault:
             raise ValueError(f"status {self.status}: 500 to 599, or 0 for a closed connection")
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(f"seconds {self.seconds}: at least 0")
-        if self.kind in (Kind.SLOW_START, Kind.STALE) and not self.seconds:
+        if self.kind in (Kind.SLOW_START, Kind.STALE, Kind.STUCK) and not self.seconds:
             raise ValueError(f"{self.kind} needs seconds")
         if (self.kind is Kind.FAILED) != bool(self.reason):
             raise ValueError(f"reason: {Kind.FAILED} needs one, and nothing else has one")

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
+from cloudreg.machines import Machine, Price
 from cloudreg.provider import Provider, ProviderContext, ProviderPlugin
+from cloudreg.types import Resources
 
 if TYPE_CHECKING:
     # pydantic is slow to import, and only an opened target needs it.
@@ -35,6 +37,11 @@ def _capabilities() -> Capabilities:
     return capabilities(emulate_accelerators=False)
 
 
+def _machines(settings: Any, resources: Resources, target: str) -> tuple[Machine, ...]:
+    here = Price(usd_per_hour=0.0, region="here", as_of="", source="this machine")
+    return (Machine(name="this machine", price=here),)
+
+
 PLUGIN = ProviderPlugin(
     name="local",
     summary="this machine: a folder and supervised processes, no account needed",
@@ -42,5 +49,6 @@ PLUGIN = ProviderPlugin(
     open=_open,
     capabilities=_capabilities,
     extra="local",
+    machines=_machines,
     remote=False,
 )

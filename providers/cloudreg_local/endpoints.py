@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -30,14 +30,17 @@ from cloudreg.errors import (
 from cloudreg.names import check_endpoint
 from cloudreg.provider import LINES, Operation
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointSpec,
     ModelVersion,
     OperationState,
     OperationStatus,
+    Rollout,
     VariantMetrics,
+    named,
 )
-from cloudreg_local import logs, wire
+from cloudreg_local import logs, scraping, wire
 from cloudreg_local.calls import Caller
 from cloudreg_local.disk import make_folder
 from cloudreg_local.errors import translated
@@ -97,7 +100,15 @@ class LocalEndpoints:
                 )
             return self._change(folder, spec, desired, observed)
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
+        if rollout is not None:
+            self._capabilities.require_rollout(rollout, spec, target=self._target)
         self._check(spec, artifacts)
         with self._changing(spec.name) as folder:
             desired, observed = folder.desired(), folder.observed()
@@ -153,12 +164,26 @@ class LocalEndpoints:
     def result(self, name: str, request_id: str) -> bytes | None:
         raise self._queues_nothing(name)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
             raise InvalidRequest(f"window_s {window_s} is not 0 or more", target=self._target)
+        self._capabilities.require_metrics(custom, name=name, target=self._target)
+        caller = self._caller(name)
         path = f"/-/metrics?window_s={window_s!r}"
-        with self._caller(name).asked("GET", path, None, timeout_s=10.0) as answer:
-            return wire.metrics_from(answer.whole())
+        with caller.asked("GET", path, None, timeout_s=10.0) as answer:
+            counted = wire.metrics_from(answer.whole())
+        if not custom:
+            return counted
+        with caller.asked("GET", "/-/scrape", None, timeout_s=10.0) as answer:
+            scraped = answer.whole()
+        desired, observed, _ = self._look(name)
+        spec = observed.current if observed is not None else None
+        if spec is None:
+            spec = desired.spec if desired is not None else None
+        known = {v: named(spec, v) for v in counted} if spec is not None else {}
+        return scraping.with_custom(counted, scraped, custom, known)
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         desired, observed, _ = self._look(name)
@@ -210,7 +235,7 @@ class LocalEndpoints:
                 hint="pip install 'cloudreg[local]'",
             )
         self._capabilities.require(spec, target=self._target)
-        for variant in spec.variants:
+        for variant in spec.served:
             version = artifacts.get(variant.digest)
             if version is None:
                 raise InvalidRequest(

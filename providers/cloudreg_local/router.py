@@ -15,7 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from cloudreg_local import wire
+from cloudreg_local import scraping, wire
 from cloudreg_local.pool import Pool
 from cloudreg_local.replica import Replica
 from cloudreg_local.window import Window
@@ -177,7 +177,7 @@ class Router:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         if request.path.startswith("/-/"):
-            return self._own(request)
+            return await self._own(request)
         passing = await _read(request)
         forced = request.headers.get(VARIANT_HEADER)
         route: Route | None = None
@@ -300,7 +300,7 @@ class Router:
             await response.write_eof()
             return response
 
-    def _own(self, request: web.BaseRequest) -> web.Response:
+    async def _own(self, request: web.BaseRequest) -> web.Response:
         if request.path == "/-/status":
             body: Any = self._status()
         elif request.path == "/-/metrics":
@@ -311,8 +311,12 @@ class Router:
             if not window_s >= 0:
                 return _refusal(400, "bad-request", "window_s is no number from 0")
             body = {route.name: route.window.metrics(window_s) for route in self.table.routes}
+        elif request.path == "/-/scrape":
+            body = await scraping.scrape(self._session, self.table)
         else:
-            return _refusal(404, "no-path", f"{request.path}: /-/status or /-/metrics?window_s=60")
+            return _refusal(
+                404, "no-path", f"{request.path}: /-/status, /-/scrape or /-/metrics?window_s=60"
+            )
         return web.Response(body=wire.encode(body), content_type="application/json")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import aiohttp
 
 from cloudreg.errors import CloudregError
-from cloudreg.types import EndpointSpec, OperationState, Variant, VariantStatus
+from cloudreg.types import SHADOW, EndpointSpec, OperationState, Variant, VariantStatus
 from cloudreg_local import logs, models, wire
 from cloudreg_local.address import Address
 from cloudreg_local.folder import EndpointFolder, now
@@ -161,7 +161,7 @@ class Supervisor:
     async def _become(self, spec: EndpointSpec, desired: wire.Desired) -> None:
         """Serve *spec*: start what is new, switch, then stop what is old."""
         claimed = self._claim(spec)
-        for variant in spec.variants:
+        for variant in spec.served:
             self._say(f"checking the files of {variant.model}:{variant.number}", 0.1)
             # Shielded, and remembered: a thread cannot be cancelled.
             self._bringing = asyncio.ensure_future(
@@ -210,7 +210,7 @@ class Supervisor:
         free = list(self._pools)
         claimed: dict[str, Pool] = {}
         for same_name in (True, False):
-            for variant in spec.variants:
+            for variant in spec.served:
                 content = Content.of(variant, spec.env)
                 for old, pool in free:
                     if variant.name in claimed or pool.content != content:
@@ -220,7 +220,7 @@ class Supervisor:
                     claimed[variant.name] = pool
                     free.remove((old, pool))
                     break
-        return [(variant, claimed.get(variant.name)) for variant in spec.variants]
+        return [(variant, claimed.get(variant.name)) for variant in spec.served]
 
     def _switch(self, spec: EndpointSpec, pools: list[tuple[Variant, Pool]]) -> None:
         self._router.table = Table(
@@ -228,7 +228,8 @@ class Supervisor:
                 Route(
                     name=variant.name,
                     digest=variant.digest,
-                    weight=variant.weight,
+                    # A shadow has no turn: whoever sends copies names it.
+                    weight=0 if variant is spec.shadow else variant.weight,
                     pool=pool,
                     window=self._router.window(variant.name, variant.digest),
                 )
@@ -346,7 +347,7 @@ class Supervisor:
                         digest=pool.digest,
                         ready_replicas=len(pool.ready),
                         desired_replicas=pool.desired,
-                        weight=variant.weight,
+                        weight=0 if variant.name == SHADOW else variant.weight,
                     ),
                     trouble=pool.trouble,
                     logs=tuple(replica.log.name for replica in pool.replicas),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import Deployed, Provider, ProviderContext, ProviderPlugin
+from cloudreg.machines import Machine
+from cloudreg.provider import Deployed, Provider, ProviderContext, ProviderPlugin, TerraformSide
+from cloudreg.types import Resources
 
 if TYPE_CHECKING:
     # pydantic is slow to import, and only an opened target needs it.
@@ -39,6 +41,18 @@ def _policy(settings: Any, deployed: Deployed) -> Mapping[str, Any]:
     return policy_for(settings, deployed)
 
 
+def _terraform() -> TerraformSide:
+    from cloudreg_sagemaker.terraform import Terraform
+
+    return Terraform()
+
+
+def _machines(settings: Any, resources: Resources, target: str) -> tuple[Machine, ...]:
+    from cloudreg_sagemaker.prices import priced
+
+    return priced(resources, settings.machines, region=settings.region, target=target)
+
+
 PLUGIN = ProviderPlugin(
     name="sagemaker",
     summary="Amazon SageMaker: Model Registry, endpoints, S3",
@@ -47,4 +61,6 @@ PLUGIN = ProviderPlugin(
     capabilities=_capabilities,
     extra="sagemaker",
     policy=_policy,
+    machines=_machines,
+    terraform=_terraform,
 )

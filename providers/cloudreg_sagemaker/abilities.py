@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.types import EndpointKind, ScalingMetric
+from cloudreg.transfer import Egress
+from cloudreg.types import EndpointKind, MetricSource, Mirroring, NativeRollouts, ScalingMetric
 from cloudreg_sagemaker.machines import CLASSES, NEAREST
 
 if TYPE_CHECKING:
@@ -32,6 +33,50 @@ QUEUE_EXPIRES_S = (60, 21_600)
 """RequestTTLSeconds in botocore's service model."""
 
 
+SOURCES = {
+    "cloudwatch": MetricSource(
+        required=frozenset({"namespace", "metric"}),
+        optional=frozenset({"dimensions", "statistic"}),
+        tables=frozenset({"dimensions"}),
+        choices={
+            "statistic": (
+                "Average",
+                "Minimum",
+                "Maximum",
+                "Sum",
+                "SampleCount",
+                "p50",
+                "p90",
+                "p95",
+                "p99",
+            )
+        },
+    )
+}
+"""https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricStat.html"""
+
+NATIVE = NativeRollouts(
+    canary_percent=(1, 50),
+    linear_percent=(10, 50),
+    bake_s=(0, 3600),
+    sources=frozenset(SOURCES),
+)
+"""TrafficRoutingConfig: CanarySize and LinearStepSize in its documentation, WaitIntervalInSeconds
+in botocore's service model."""
+
+
+EGRESS = {
+    "us-east-1": Egress(
+        usd_per_gb=0.09,
+        as_of="2026-03-15",
+        source="https://billspike.io/blog/aws-data-transfer-costs-explained",
+        note="the first 10 TB of a month from us-east-1",
+    ),
+}
+"""Regions of which a price is known. Amazon's own page draws its table with a script:
+https://aws.amazon.com/ec2/pricing/on-demand/#Data_Transfer"""
+
+
 def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
     """Return what a SageMaker target can do.
 
@@ -56,6 +101,9 @@ def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
         max_replicas=MAX_REPLICAS,
         max_request_bytes=MAX_REQUEST_BYTES,
         variant_metrics=True,
+        custom_metrics=SOURCES,
+        native_rollouts=NATIVE,
+        shadow=Mirroring.NATIVE,
         streaming=True,
         batch=True,
         kinds=frozenset(kinds),
@@ -64,13 +112,19 @@ def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
         queue_scaling=True,
         queue_metrics=frozenset({ScalingMetric.CONCURRENCY}),
         queue_expires_s=QUEUE_EXPIRES_S,
+        egress=egress(settings),
         reasons={
+            "managed_transfer": "cloudreg drives no transfer service yet: DataSync would need an "
+            "agent beside the source",
             **({"kinds": why} if why else {}),
             "serverless_memory_mib": why or "SageMaker sells it by the GiB, up to six",
             "serverless_concurrency": why or "more is not served by one serverless endpoint",
             "queue_metrics": "the backlog of each instance: SageMaker counts no calls behind a "
             "queue, and a busy device does not tell who waits",
             "queue_expires_s": "InvokeEndpointAsync keeps a request for that long",
+            "custom_metrics": "CloudWatch; a container is asked for predictions and nothing else",
+            "shadow": "one production variant and one shadow variant",
+            "native_rollouts": "deployment guardrails: a blue/green update with alarms",
             "scale_to_zero": "as an inference component, with one variant; a request that finds "
             "none is refused and wakes it",
             "split_at_zero": "traffic cannot be split between inference components, which callers "
@@ -84,6 +138,11 @@ def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
         },
         nearest=NEAREST,
     )
+
+
+def egress(settings: SageMakerSettings | None) -> Egress | None:
+    """Return what it costs that bytes leave the bucket for the internet; None where unknown."""
+    return EGRESS.get(settings.region or "") if settings is not None else None
 
 
 def _against_serverless(settings: SageMakerSettings) -> str:

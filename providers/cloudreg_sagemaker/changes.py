@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from cloudreg.errors import AlreadyExists, CloudregError, Conflict
 from cloudreg.objects.records import latest
 from cloudreg.types import EndpointSpec, OperationState, OperationStatus
+from cloudreg_sagemaker import guards
 from cloudreg_sagemaker import requests as outgoing
 from cloudreg_sagemaker.wire import BUSY, FAILED
 
 if TYPE_CHECKING:
     from cloudreg.objects.records import Records
+    from cloudreg.types import Rollout
+    from cloudreg_sagemaker.guards import Guards
     from cloudreg_sagemaker.hosting import Hosting
     from cloudreg_sagemaker.logs import EndpointLogs
     from cloudreg_sagemaker.requests import Requests
@@ -46,6 +49,7 @@ class Bench:
     scaling: VariantScaling
     records: Records
     logs: EndpointLogs
+    guards: Guards
     settings: SageMakerSettings
 
 
@@ -53,7 +57,12 @@ class Change:
     """A create or an update."""
 
     def __init__(
-        self, bench: Bench, spec: EndpointSpec, build: Callable[[Seen | None], Requests]
+        self,
+        bench: Bench,
+        spec: EndpointSpec,
+        build: Callable[[Seen | None], Requests],
+        *,
+        rollout: Rollout | None = None,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -61,7 +70,9 @@ class Change:
             bench: What it works with.
             spec: What is asked for.
             build: Returns the requests for an endpoint as it is now.
+            rollout: Whose steps SageMaker takes.
         """
+        self._rollout = rollout
         self._bench = bench
         self._spec = spec
         self._build = build
@@ -71,6 +82,7 @@ class Change:
         self._modified: datetime.datetime | None = None
         self._began: datetime.datetime | None = None
         self._is_adjusted = False
+        self._is_new = False
 
     @property
     def name(self) -> str:
@@ -102,6 +114,7 @@ class Change:
         try:
             if seen is None:
                 self._write_down(requests.config_name)
+                self._is_new = True
                 hosting.prepare(requests)
                 hosting.start(requests)
             elif outgoing.is_same_frame(seen["EndpointConfigName"], requests.config_name):
@@ -109,17 +122,28 @@ class Change:
                 if not self._adjust(seen):
                     return self._finish(requests, seen["EndpointConfigName"])
             else:
-                hosting.check_alarms(name, self._bench.settings.deployment.alarms)
+                deployment = self._bench.settings.deployment
+                hosting.check_alarms(name, deployment.alarms)
                 self._write_down(requests.config_name)
+                self._is_new = True
                 hosting.prepare(requests)
                 self._let_scaling_go(seen, requests)
-                hosting.change(outgoing.update_for(requests, seen, self._bench.settings.deployment))
+                native = self._guarded()
+                hosting.change(outgoing.update_for(requests, seen, deployment, native=native))
         except (AlreadyExists, Conflict):
             # Somebody else was faster: the next look shows what they did.
             return _running("waiting: another change was first")
         self._requests = requests
         self._modified = seen["LastModifiedTime"] if seen is not None else None
         return _running("asked for")
+
+    def _guarded(self) -> dict[str, Any] | None:
+        """Return ``DeploymentConfig`` of a rollout that SageMaker makes; its alarms are there."""
+        if self._rollout is None:
+            return None
+        settings = self._bench.settings.deployment
+        alarms = self._bench.guards.put(self._spec, self._rollout)
+        return guards.deployment_for(self._rollout, (*alarms, *settings.alarms), settings)
 
     def _watch(self, seen: Seen | None, requests: Requests) -> OperationStatus:
         """Say how the request stands."""
@@ -139,6 +163,8 @@ class Change:
 
     def _settle(self, seen: Seen, requests: Requests) -> OperationStatus:
         """Compare what the endpoint came to with what was asked for."""
+        with suppress(CloudregError):  # one that stays does no harm to what comes after
+            self._bench.guards.remove(seen)
         config = seen["EndpointConfigName"]
         if seen["EndpointStatus"] == FAILED:
             return self._fail(seen, seen.get("FailureReason") or NO_REASON)
@@ -231,13 +257,18 @@ class Change:
             self._bench.scaling.follow(records.spec(asked))
 
     def _tidy(self, requests: Requests, config: str) -> None:
-        """Remove the configurations, models and specs that nothing needs any more."""
+        """Remove the configurations, models and specs that nothing needs any more.
+
+        What is written down nowhere is looked for where something was made anew.
+        """
         records, name = self._bench.records, self._spec.name
         known = records.of(name)
         newest = latest(known, config)
         keep = {model["ModelName"] for model in requests.models}
         for old in {asked.config for asked in known} - {config}:
             self._bench.hosting.discard(name, old, keep=keep)
+        if self._is_new:
+            self._bench.hosting.sweep(name, config=config, models=keep)
         for asked in known:
             if asked != newest:
                 records.forget(asked)
@@ -279,6 +310,7 @@ class Removal:
         variants = [variant["VariantName"] for variant in seen.get("ProductionVariants", ())]
         scaling = self._bench.scaling
         scaling.let_go(self._endpoint, scaling.bounds(self._endpoint, variants))
+        self._bench.guards.sweep(self._endpoint)
         try:
             self._bench.hosting.remove(self._endpoint)
         except Conflict:
@@ -297,6 +329,8 @@ class Removal:
             return False
         for config in {asked.config for asked in known}:
             self._bench.hosting.discard(self._endpoint, config, keep=())
+        if known or self._made is not None:
+            self._bench.hosting.sweep(self._endpoint)
         for asked in known:
             self._bench.records.forget(asked)
         return True

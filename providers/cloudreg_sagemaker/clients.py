@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg_sagemaker import checks
@@ -24,6 +24,9 @@ POOL = 64
 MAX_RUNTIMES = 8
 """Clients for different patience with predictions."""
 
+Observer = Callable[[str, str, Mapping[str, Any]], None]
+"""Gets signing name, operation and parameters of a call."""
+
 CHECKED = frozenset({"sagemaker", "application-autoscaling"})
 """Services whose requests are checked by botocore's own description before they are sent."""
 
@@ -38,7 +41,7 @@ class Clients:
         self._session: Any = None
         self._made: dict[str, Any] = {}
         self._runtimes: OrderedDict[float, Any] = OrderedDict()
-        self._listeners: list[Callable[[str, str], None]] = []
+        self._watchers: list[Callable[[Any], None]] = []
 
     def __getitem__(self, service: str) -> Any:
         """Return the client of a service, by boto3's name of it."""
@@ -70,10 +73,24 @@ class Clients:
 
     def listen(self, listener: Callable[[str, str], None]) -> None:
         """Tell *listener* signing name and operation of every call, also of clients to come."""
+
+        def heard(model: Any, **_: object) -> None:
+            listener(model.service_model.signing_name, model.name)
+
+        self._watch("before-call.*.*", heard)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell *observer* that and the parameters, as boto3 takes them."""
+        self._watch("provide-client-params.*.*", observed(observer))
+
+    def _watch(self, event: str, handler: Callable[..., None]) -> None:
+        def watch(client: Any) -> None:
+            client.meta.events.register(event, handler)
+
         with self._lock:
-            self._listeners.append(listener)
+            self._watchers.append(watch)
             for client in [*self._made.values(), *self._runtimes.values()]:
-                _tell(client, listener)
+                watch(client)
 
     def close(self) -> None:
         """Close every connection."""
@@ -101,13 +118,15 @@ class Clients:
         )
         if service in CHECKED:
             checks.watch(client)
-        for listener in self._listeners:
-            _tell(client, listener)
+        for watch in self._watchers:
+            watch(client)
         return client
 
 
-def _tell(client: Any, listener: Callable[[str, str], None]) -> None:
-    def heard(model: Any, **_: object) -> None:
-        listener(model.service_model.signing_name, model.name)
+def observed(observer: Observer) -> Callable[..., None]:
+    """Return a handler of boto3's event before it builds a request."""
 
-    client.meta.events.register("before-call.*.*", heard)
+    def seen(params: Mapping[str, Any], model: Any, **_: object) -> None:
+        observer(model.service_model.signing_name, model.name, params)
+
+    return seen

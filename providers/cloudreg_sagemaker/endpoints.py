@@ -8,7 +8,7 @@ what was asked for, because it goes back to an old configuration in silence.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,15 @@ from cloudreg.objects.packing import pack
 from cloudreg.objects.records import Asked, Records, latest
 from cloudreg.provider import LINES, ObjectStore, Operation
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointSpec,
     ModelVersion,
+    Rollout,
     ScalingMetric,
     Variant,
     VariantMetrics,
+    named,
 )
 from cloudreg_sagemaker import components, resting, shapes, wire
 from cloudreg_sagemaker import requests as outgoing
@@ -46,10 +49,11 @@ from cloudreg_sagemaker.components import (
     is_component,
     is_host,
 )
+from cloudreg_sagemaker.guards import Guards
 from cloudreg_sagemaker.hosting import Hosting
 from cloudreg_sagemaker.logs import EndpointLogs
 from cloudreg_sagemaker.machines import units_of
-from cloudreg_sagemaker.metrics import EndpointMetrics
+from cloudreg_sagemaker.metrics import NOTHING, EndpointMetrics
 from cloudreg_sagemaker.native import Resources
 from cloudreg_sagemaker.queues import Queue
 from cloudreg_sagemaker.scaling import VariantScaling
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
     from cloudreg_sagemaker.settings import SageMakerSettings
 
 PARALLEL_LOOKS = 16
+LOOKS = 3
+"""How often an endpoint is looked at that moves meanwhile; after that it is a stranger's."""
 
 
 class SageMakerEndpoints:
@@ -107,7 +113,8 @@ class SageMakerEndpoints:
         with ThreadPoolExecutor(PARALLEL_LOOKS, thread_name_prefix="look") as pool:
             hosts = [host_in((one.config for one in known[name]), name) for name in names]
             looks = list(pool.map(self._hosting.look, hosts))
-        for name, seen in zip(names, looks, strict=True):
+        for name, look in zip(names, looks, strict=True):
+            known[name], seen = self._of_one_moment(name, known[name], look)
             if seen is not None and is_host(seen):
                 yield resting.shown(self._rest_bench(), name, seen, known[name])
             elif seen is not None:
@@ -115,7 +122,7 @@ class SageMakerEndpoints:
 
     def endpoint(self, name: str) -> Endpoint | None:
         known = self._records.of(check_endpoint(name))
-        seen = self._carrier(name, known)
+        known, seen = self._of_one_moment(name, known, self._carrier(name, known))
         return self._look_closely(name, seen, known) if seen is not None else None
 
     def create(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
@@ -141,8 +148,16 @@ class SageMakerEndpoints:
         self._lay_out(spec, artifacts)
         return self._begin(spec, artifacts, seen)
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
         self._check(spec, artifacts)
+        if rollout is not None:
+            self._capabilities.require_rollout(rollout, spec, target=self._target)
         known = self._records.of(spec.name)
         seen = self._carrier(spec.name, known)
         if seen is None or seen["EndpointStatus"] == "Deleting":
@@ -150,7 +165,7 @@ class SageMakerEndpoints:
         self._check_owner(seen)
         self._check_shape(spec, artifacts, seen, known)
         self._lay_out(spec, artifacts)
-        return self._begin(spec, artifacts, seen)
+        return self._begin(spec, artifacts, seen, rollout=rollout)
 
     def delete(self, name: str) -> Operation:
         known = self._records.of(check_endpoint(name))
@@ -206,14 +221,22 @@ class SageMakerEndpoints:
     def result(self, name: str, request_id: str) -> bytes | None:
         return self._queue.result(check_endpoint(name), request_id)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
             raise InvalidRequest(f"window_s {window_s} is not 0 or more", target=self._target)
+        self._capabilities.require_metrics(custom, name=name, target=self._target)
         seen = self._needed(name)
         source = EndpointMetrics(self._clients["cloudwatch"], target=self._target)
+        variants = [variant["VariantName"] for variant in wire.everything(seen)]
+        asked = latest(self._records.of(name), seen["EndpointConfigName"]) if custom else None
+        spec = self._records.spec(asked) if asked is not None else None
         return source.of(
             name,
-            [variant["VariantName"] for variant in seen.get("ProductionVariants", ())],
+            variants,
+            custom=custom,
+            known={v: named(spec, v) for v in variants} if spec is not None else NOTHING,
             component=is_host(seen),
             queued="AsyncInferenceConfig" in seen,
             window_s=window_s,
@@ -239,7 +262,7 @@ class SageMakerEndpoints:
     def _check(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> None:
         """Refuse what could not be started, before anything is touched."""
         self._capabilities.require(spec, target=self._target)
-        for variant in spec.variants:
+        for variant in spec.served:
             if variant.digest not in artifacts:
                 raise InvalidRequest(
                     f"variant {variant.name}: no version is given for {variant.digest}",
@@ -288,6 +311,21 @@ class SageMakerEndpoints:
             return None
         return self._hosting.look(host_in((one.config for one in known), name))
 
+    def _of_one_moment(
+        self, name: str, known: list[Asked], seen: dict[str, Any] | None
+    ) -> tuple[list[Asked], dict[str, Any] | None]:
+        """Return what was asked of an endpoint, and what is there, until the two fit.
+
+        Somebody can change it between the two looks, and what is there has a configuration then
+        that was written down since.
+        """
+        for _ in range(LOOKS):
+            if seen is None or is_host(seen) or latest(known, seen.get("EndpointConfigName")):
+                break
+            known = self._records.of(name)
+            seen = self._carrier(name, known)
+        return known, seen
+
     def _host(self, name: str) -> str:
         """Return on which of SageMaker's endpoints an endpoint is, by its records."""
         return host_in((one.config for one in self._records.of(name)), name)
@@ -297,11 +335,14 @@ class SageMakerEndpoints:
         spec: EndpointSpec,
         artifacts: Mapping[str, ModelVersion],
         seen: Mapping[str, Any] | None,
+        *,
+        rollout: Rollout | None = None,
     ) -> Operation:
         if is_component(spec):
             requests = self._resting(spec, artifacts)
             return resting.ComponentChange(self._rest_bench(), requests).begin()
-        return self._change(spec, artifacts).begin(seen)
+        build = partial(self._requests, spec, artifacts)
+        return Change(self._bench(), spec, build, rollout=rollout).begin(seen)
 
     def _resting(
         self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]
@@ -338,7 +379,7 @@ class SageMakerEndpoints:
             )
 
     def _lay_out(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> None:
-        for digest in sorted({variant.digest for variant in spec.variants}):
+        for digest in sorted({variant.digest for variant in spec.served}):
             if spec.serverless is not None:
                 pack(artifacts[digest], self._store, target=self._target)
                 continue
@@ -350,22 +391,32 @@ class SageMakerEndpoints:
         artifacts: Mapping[str, ModelVersion],
         seen: Mapping[str, Any] | None,
     ) -> outgoing.Requests:
-        running = seen.get("ProductionVariants", ()) if seen is not None else ()
-        follows = {variant.name for variant in spec.variants if variant.scaling.autoscaled}
+        counts = self._counts(spec, seen) if seen is not None else {}
         return outgoing.requests_for(
-            spec,
-            artifacts,
-            self._settings,
-            counts={
-                variant["VariantName"]: variant.get("DesiredInstanceCount", 0)
-                for variant in running
-                if variant["VariantName"] in follows
-            },
-            target=self._target,
+            spec, artifacts, self._settings, counts=counts, target=self._target
         )
 
-    def _change(self, spec: EndpointSpec, artifacts: Mapping[str, ModelVersion]) -> Change:
-        return Change(self._bench(), spec, partial(self._requests, spec, artifacts))
+    def _counts(self, spec: EndpointSpec, seen: Mapping[str, Any]) -> dict[str, int]:
+        """Return how many instances each autoscaled variant has now.
+
+        A version that gets another name, as at the end of a rollout, keeps what load brought it.
+        """
+        follows = [variant for variant in spec.variants if variant.scaling.autoscaled]
+        running = {
+            variant["VariantName"]: int(variant.get("DesiredInstanceCount", 0))
+            for variant in seen.get("ProductionVariants", ())
+        }
+        counts = {v.name: running[v.name] for v in follows if v.name in running}
+        config = seen.get("EndpointConfigName")
+        if not follows or len(running) < 2 or config is None:
+            return counts
+        asked = latest(self._records.of(spec.name), config)
+        for before in self._records.spec(asked).variants if asked is not None else ():
+            for variant in follows:
+                if variant.digest == before.digest:
+                    now = running.get(before.name, 0)
+                    counts[variant.name] = max(counts.get(variant.name, 0), now)
+        return counts
 
     def _units(self, variant: Variant, metric: ScalingMetric) -> int:
         return units_of(variant.resources, metric, self._settings.machines, target=self._target)
@@ -381,6 +432,7 @@ class SageMakerEndpoints:
             ),
             records=self._records,
             logs=EndpointLogs(self._clients["logs"], target=self._target),
+            guards=Guards(self._clients["cloudwatch"], target=self._target),
             settings=self._settings,
         )
 

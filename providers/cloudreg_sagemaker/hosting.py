@@ -8,13 +8,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import AlreadyExists, ConfigError, NotFound
-from cloudreg_sagemaker import checks, packages
+from cloudreg_sagemaker import checks, naming, packages
 from cloudreg_sagemaker import requests as outgoing
 from cloudreg_sagemaker.errors import translated
+from cloudreg_sagemaker.wire import everything
 
 if TYPE_CHECKING:
     from cloudreg_sagemaker.clients import Clients
     from cloudreg_sagemaker.requests import Requests
+
+PAGE = 100
 
 
 class Hosting:
@@ -43,7 +46,7 @@ class Hosting:
             variant["VariantName"]: {
                 image.get("SpecifiedImage") for image in variant.get("DeployedImages", ())
             }
-            for variant in seen.get("ProductionVariants", ())
+            for variant in everything(seen)
         }
         found: dict[str, str] = {}
         for variant, model in self._models(name, seen["EndpointConfigName"]).items():
@@ -104,9 +107,7 @@ class Hosting:
 
     def is_ours(self, seen: Mapping[str, Any]) -> bool:
         """Whether cloudreg made the endpoint: its tag tells."""
-        with self._translated(seen["EndpointName"]):
-            tags = self._client.list_tags(ResourceArn=seen["EndpointArn"])["Tags"]
-        return packages.TAG in {tag["Key"] for tag in tags}
+        return packages.TAG in self._tags(seen["EndpointArn"], seen["EndpointName"])
 
     def discard(self, name: str, config: str, *, keep: Iterable[str]) -> None:
         """Remove a configuration and its models; absent is fine.
@@ -126,6 +127,39 @@ class Hosting:
                 self._client.delete_model(ModelName=model)
         with suppress(NotFound), self._translated(name):
             self._client.delete_endpoint_config(EndpointConfigName=config)
+
+    def sweep(self, name: str, *, config: str | None = None, models: Iterable[str] = ()) -> None:
+        """Remove what was made for an endpoint and is written down nowhere: it came too late.
+
+        A process that slept can have sent a request when others had taken over and tidied up.
+
+        Args:
+            name: Of the endpoint.
+            config: The one that it has.
+            models: Those that it needs.
+        """
+        keep = set(models)
+        stem, owner = naming.config_stem(name), naming.owner_of(name)
+        for kind, verb, part, fits in (
+            ("EndpointConfig", "list_endpoint_configs", f"{stem}-", naming.is_config_name),
+            ("Model", "list_models", f"-{owner}", naming.is_model_name),
+        ):
+            with self._translated(name):
+                pages = self._client.get_paginator(verb).paginate(
+                    NameContains=part, PaginationConfig={"PageSize": PAGE}
+                )
+                found = [one for page in pages for one in page[f"{kind}s"]]
+            for one in found:
+                there = one[f"{kind}Name"]
+                if there == config or there in keep or not fits(there, name):
+                    continue
+                if self._tags(one[f"{kind}Arn"], name).get(packages.TAG) != name:
+                    continue
+                if kind == "EndpointConfig":
+                    self.discard(name, there, keep=keep)
+                else:
+                    with suppress(NotFound), self._translated(name):
+                        self._client.delete_model(ModelName=there)
 
     def check_alarms(self, name: str, alarms: Iterable[str]) -> None:
         """Refuse alarms that could not undo a change, or would undo it at once.
@@ -157,6 +191,13 @@ class Hosting:
                     hint=f"aws cloudwatch describe-alarms --alarm-names {alarm}",
                 )
 
+    def _tags(self, arn: str, name: str) -> dict[str, str]:
+        """Return the tags of something; none where it is gone."""
+        with suppress(NotFound), self._translated(name):
+            tags = self._client.list_tags(ResourceArn=arn)["Tags"]
+            return {tag["Key"]: tag["Value"] for tag in tags}
+        return {}
+
     def _models(self, name: str, config: str) -> dict[str, str]:
         return {
             variant["VariantName"]: variant["ModelName"]
@@ -167,11 +208,7 @@ class Hosting:
     def _variants(self, name: str, config: str) -> list[Mapping[str, Any]]:
         try:
             with self._translated(name):
-                return list(
-                    self._client.describe_endpoint_config(EndpointConfigName=config)[
-                        "ProductionVariants"
-                    ]
-                )
+                return everything(self._client.describe_endpoint_config(EndpointConfigName=config))
         except NotFound:
             return []
 

@@ -62,6 +62,10 @@ GPUS = (
     _gpu("g6e.xlarge", "L40S", 1, mib=45776, cpus=4, gib=32),
     _gpu("g6e.12xlarge", "L40S", 4, mib=45776, cpus=48, gib=384),
     _gpu("g6e.48xlarge", "L40S", 8, mib=45776, cpus=192, gib=1536),
+    _gpu("g7e.2xlarge", "RTX-PRO-6000", 1, mib=98304, cpus=8, gib=64),
+    _gpu("g7e.12xlarge", "RTX-PRO-6000", 2, mib=98304, cpus=48, gib=512),
+    _gpu("g7e.24xlarge", "RTX-PRO-6000", 4, mib=98304, cpus=96, gib=1024),
+    _gpu("g7e.48xlarge", "RTX-PRO-6000", 8, mib=98304, cpus=192, gib=2048),
     _gpu("p3.2xlarge", "V100", 1, mib=16384, cpus=8, gib=61),
     _gpu("p3.8xlarge", "V100", 4, mib=16384, cpus=32, gib=244),
     _gpu("p3.16xlarge", "V100", 8, mib=16384, cpus=64, gib=488),
@@ -83,8 +87,6 @@ NEAREST = {
     "K80": 'accelerator = "T4" is the nearest that is still offered (16 GB)',
     "P4": 'accelerator = "T4" is the nearest (16 GB, twice the P4)',
     "P100": 'accelerator = "V100" is the nearest (16 GB)',
-    "RTX-PRO-6000": 'accelerator = "L40S" is the nearest (45 GB usable), or machine_type = '
-    '"ml.g7e.2xlarge"',
     "T4G": 'accelerator = "T4" is the nearest (the same memory, beside an x86 CPU)',
 }
 """GPU class that is not offered, to what comes nearest."""

@@ -11,13 +11,17 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from cloudreg.types import VariantMetrics
+from cloudreg.types import CustomMetric, VariantMetrics
 from cloudreg_sagemaker.errors import translated
 
 NAMESPACE = "AWS/SageMaker"
 MINUTE_S = 60
+
+NOTHING: Mapping[str, Mapping[str, str]] = {}
+"""No variant is known."""
 
 _CALLS = ("requests", "Invocations", "Sum")
 _QUEUED_CALLS = ("requests", "InvocationsProcessed", "Sum")
@@ -51,6 +55,8 @@ class EndpointMetrics:
         window_s: float,
         since: datetime.datetime,
         now: datetime.datetime,
+        custom: Sequence[CustomMetric] = (),
+        known: Mapping[str, Mapping[str, str]] = NOTHING,
     ) -> dict[str, VariantMetrics]:
         """Return the numbers of each variant, with one question for all of them.
 
@@ -62,6 +68,8 @@ class EndpointMetrics:
             window_s: How far back.
             since: Earlier numbers are another endpoint's of the same name.
             now: The end of the window.
+            custom: What else is looked up for each variant.
+            known: Variant to what a query may speak of.
         """
         begin = max(now - datetime.timedelta(seconds=window_s), since)
         begin = begin.replace(second=0, microsecond=0)
@@ -70,13 +78,18 @@ class EndpointMetrics:
         request = {
             "MetricDataQueries": [
                 _query(
-                    _component(endpoint) if component else _variant(endpoint, variant),
+                    _component(endpoint) if component else variant_dimensions(endpoint, variant),
                     index,
                     which,
                     period_s=period_s,
                 )
                 for index, variant in enumerate(variants)
                 for which in (_QUEUED_CALLS if queued else _CALLS, *_ASKED)
+            ]
+            + [
+                _custom(metric.filled(**known.get(variant, {})), f"custom{n}_{index}", period_s)
+                for index, variant in enumerate(variants)
+                for n, metric in enumerate(custom)
             ],
             "StartTime": begin,
             "EndTime": end,
@@ -90,14 +103,42 @@ class EndpointMetrics:
                 if not page.get("NextToken"):
                     break
                 request["NextToken"] = page["NextToken"]
-        return {variant: _read(values, index) for index, variant in enumerate(variants)}
+        return {
+            variant: replace(
+                _read(values, index),
+                custom={
+                    metric.name: value
+                    for n, metric in enumerate(custom)
+                    if (value := metric.worst(values.get(f"custom{n}_{index}", ()))) is not None
+                },
+            )
+            for index, variant in enumerate(variants)
+        }
+
+
+def _custom(query: Mapping[str, Any], name: str, period_s: int) -> dict[str, Any]:
+    """Return the question for a metric of the user's."""
+    dimensions = query.get("dimensions", {})
+    return {
+        "Id": name,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": query["namespace"],
+                "MetricName": query["metric"],
+                "Dimensions": [{"Name": k, "Value": v} for k, v in sorted(dimensions.items())],
+            },
+            "Period": period_s,
+            "Stat": query.get("statistic", "Average"),
+        },
+    }
 
 
 def _component(name: str) -> list[dict[str, str]]:
     return [{"Name": "InferenceComponentName", "Value": name}]
 
 
-def _variant(endpoint: str, variant: str) -> list[dict[str, str]]:
+def variant_dimensions(endpoint: str, variant: str) -> list[dict[str, str]]:
+    """Return the dimensions of a variant's metrics."""
     return [
         {"Name": "EndpointName", "Value": endpoint},
         {"Name": "VariantName", "Value": variant},

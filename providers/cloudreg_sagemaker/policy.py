@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.provider import Deployed
-from cloudreg_sagemaker import alarms, waking
+from cloudreg_sagemaker import alarms, guards, waking
 from cloudreg_sagemaker.actions import ACTIONS, GRANTED_WITH
 from cloudreg_sagemaker.partitions import partition_of
 from cloudreg_sagemaker.settings import RETIRED, UNSTAGED
@@ -33,6 +33,10 @@ _ANY = frozenset(
         "application-autoscaling:DescribeScalingPolicies",
         "cloudwatch:DescribeAlarms",
         "cloudwatch:GetMetricData",
+        "sagemaker:ListEndpointConfigs",
+        "sagemaker:ListEndpoints",
+        "sagemaker:ListInferenceComponents",
+        "sagemaker:ListModels",
         "sts:GetCallerIdentity",
     }
 )
@@ -116,7 +120,8 @@ def _registry(
 
 
 def _endpoints(deployed: Deployed, place: _Place) -> Iterable[dict[str, Any]]:
-    names = deployed.endpoints or ("*",)
+    # Who may not show every stage may not reach the endpoints of the others either.
+    names = deployed.endpoints or (() if deployed.others else ("*",))
     models = [f"model/{name}-*" for name in deployed.models] or ["model/*"]
     jobs = [f"transform-job/{name[:24]}*" for name in deployed.models] or ["transform-job/*"]
     of_endpoints = {
@@ -126,7 +131,8 @@ def _endpoints(deployed: Deployed, place: _Place) -> Iterable[dict[str, Any]]:
         *(["endpoint-config/*"] if names == ("*",) else []),
     }
     resources = sorted({*of_endpoints, *models, *jobs})
-    rest = {a for a in ACTIONS if a.startswith("sagemaker:") and "ModelPackage" not in a} - _TAGS
+    rest = {a for a in ACTIONS if a.startswith("sagemaker:") and "ModelPackage" not in a}
+    rest -= _TAGS | _ANY
     where = [place.arn("sagemaker", resource) for resource in resources]
     yield _statement("Endpoints", rest | _TAGS, where)
     scaling = {a for a in ACTIONS if a.startswith("application-autoscaling:")} - _ANY
@@ -140,7 +146,7 @@ def _endpoints(deployed: Deployed, place: _Place) -> Iterable[dict[str, Any]]:
 
 def _seen(place: _Place) -> Iterable[dict[str, Any]]:
     # A tracking policy makes its alarms in the caller's name, and removes them with itself.
-    prefixes = (alarms.PREFIX, waking.PREFIX, "TargetTracking-")
+    prefixes = (alarms.PREFIX, waking.PREFIX, guards.PREFIX, "TargetTracking-")
     ours = [f"alarm:{prefix}*" for prefix in prefixes]
     changing = {a for a in {*ACTIONS, *GRANTED_WITH} if a.startswith("cloudwatch:")} - _ANY
     yield _statement("Alarms", changing, [place.arn("cloudwatch", alarm) for alarm in ours])

@@ -9,7 +9,7 @@ from cloudreg.capabilities import Capabilities
 from cloudreg.provider import ProviderContext
 from cloudreg_sagemaker.abilities import capabilities
 from cloudreg_sagemaker.batches import SageMakerBatch
-from cloudreg_sagemaker.clients import Clients
+from cloudreg_sagemaker.clients import Clients, Observer
 from cloudreg_sagemaker.endpoints import SageMakerEndpoints
 from cloudreg_sagemaker.registry import SageMakerRegistry
 from cloudreg_sagemaker.store import S3Objects
@@ -30,6 +30,7 @@ class SageMakerProvider:
         """
         import boto3
 
+        self.target = context.target
         self.clients = Clients(settings)
         self.capabilities: Capabilities = capabilities(settings)
         # A session of its own: one that two threads make clients of at once breaks.
@@ -56,6 +57,11 @@ class SageMakerProvider:
         """Tell *listener* signing name and operation of every call that boto3 makes from now on."""
         self.clients.listen(listener)
         self.store.listen(listener)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell *observer* that and the parameters of each call, as boto3 takes them."""
+        self.clients.observe(observer)
+        self.store.observe(observer)
 
     def close(self) -> None:
         """Let go of the clients; endpoints stay."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import ConfigError, InvalidRequest, Unsupported
-from cloudreg.names import canonical_json
 from cloudreg.objects.layout import files_prefix
 from cloudreg.objects.packing import archive_key
 from cloudreg.types import EndpointSpec, ModelVersion, Scaling, Serverless, Variant
 from cloudreg_sagemaker import images, packages, queues
 from cloudreg_sagemaker.machines import ami_for, machines_for, units_of
+from cloudreg_sagemaker.naming import config_stem, digest_of, owner_of, word_of
 from cloudreg_sagemaker.wire import shares_of
 
 if TYPE_CHECKING:
@@ -91,6 +90,15 @@ def requests_for(
         else:
             variants.append(_variant(variant, model, settings, target=target))
     config: dict[str, Any] = {"ProductionVariants": variants, "Tags": tags(spec)}
+    if spec.shadow is not None:
+        shadow = spec.shadow
+        models.append(_model(spec, shadow, artifacts[shadow.digest], settings, target=target))
+        # Its part is told by the ratio of the two weights, and the production variant has 100:
+        # https://docs.aws.amazon.com/sagemaker/latest/dg/model-shadow-deployment.html
+        request = _variant(shadow, models[-1], settings, target=target)
+        request["InitialVariantWeight"] = float(shadow.weight)
+        request["InitialInstanceCount"] = shadow.scaling.min_replicas
+        config["ShadowProductionVariants"] = [request]
     if spec.asynchronous is not None:
         config["AsyncInferenceConfig"] = queues.config(spec, settings)
     if settings.data_capture is not None:
@@ -106,14 +114,14 @@ def requests_for(
             config["DataCaptureConfig"]["KmsKeyId"] = settings.kms_key
     if settings.kms_key is not None:
         config["KmsKeyId"] = settings.kms_key
-    frame = _hash([spec.name, config])
+    frame = digest_of([spec.name, config])
     for variant, request in zip(spec.variants, variants, strict=True):
         request["InitialVariantWeight"] = float(variant.weight)
         if spec.serverless is None:
             request["InitialInstanceCount"] = _count(variant.scaling, counts.get(variant.name))
     start = [[v["InitialVariantWeight"], v.get("InitialInstanceCount")] for v in variants]
-    stem = spec.name[:40].rstrip("-")
-    config["EndpointConfigName"] = f"{stem}-{frame[:12]}-{_hash(start)[:8]}"
+    stem = config_stem(spec.name)
+    config["EndpointConfigName"] = f"{stem}-{frame[:12]}-{digest_of(start)[:8]}"
     return Requests(spec=spec, models=tuple(models), config=config)
 
 
@@ -186,8 +194,8 @@ def _model(
             "SecurityGroupIds": list(settings.vpc.security_groups),
         }
     # A model belongs to one endpoint, so that it can go with it.
-    digest = _hash([spec.name, request])
-    request["ModelName"] = f"{variant.model}-{variant.number}-{digest[:12]}"
+    word = owner_of(spec.name) + word_of([spec.name, request], 9)
+    request["ModelName"] = f"{variant.model}-{variant.number}-{word}"
     return request
 
 
@@ -281,10 +289,6 @@ def _count(scaling: Scaling, now: int | None) -> int:
     return min(max(now or least, least), scaling.max_replicas)
 
 
-def _hash(document: Any) -> str:
-    return hashlib.sha256(canonical_json(document)).hexdigest()
-
-
 def deployment_for(
     spec: EndpointSpec, running: tuple[str, ...], settings: DeploymentSettings
 ) -> dict[str, Any] | None:
@@ -301,6 +305,8 @@ def deployment_for(
     # https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-rolling.html
     has_machines = spec.serverless is None
     is_single = has_machines and len(spec.variants) == 1 and running == (spec.variants[0].name,)
+    # https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-exclusions.html
+    is_single = is_single and spec.shadow is None
     strategy = settings.strategy if is_single else "all_at_once"
     variant = spec.variants[0]
     if strategy == "auto":
@@ -333,12 +339,22 @@ def deployment_for(
 
 
 def update_for(
-    requests: Requests, seen: Mapping[str, Any], settings: DeploymentSettings
+    requests: Requests,
+    seen: Mapping[str, Any],
+    settings: DeploymentSettings,
+    *,
+    native: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return UpdateEndpoint.
 
     What load made of the number of instances stays, weights and data capture are those that are
     asked for: an update that does not say so loses all three.
+
+    Args:
+        requests: What is asked for.
+        seen: DescribeEndpoint.
+        settings: How instances are replaced.
+        native: ``DeploymentConfig`` of a rollout whose steps SageMaker takes.
     """
     running = {v["VariantName"]: v for v in seen.get("ProductionVariants", ())}
     excluded = ["DesiredWeight", "DataCaptureConfig"]
@@ -355,7 +371,7 @@ def update_for(
         "RetainAllVariantProperties": True,
         "ExcludeRetainedVariantProperties": [{"VariantPropertyType": kind} for kind in excluded],
     }
-    deployment = deployment_for(requests.spec, tuple(running), settings)
+    deployment = native or deployment_for(requests.spec, tuple(running), settings)
     if deployment is not None:
         request["DeploymentConfig"] = deployment
     return request

@@ -181,6 +181,14 @@ class SageMakerSettings(_Section):
         )
 
     @model_validator(mode="after")
+    def _check_account(self) -> SageMakerSettings:
+        # A role is passed within its account only: what Terraform or a file says of it may be old.
+        of_role = (self.role or "").split(":")[4:5]
+        if self.account is not None and of_role and of_role != [self.account]:
+            raise ValueError(f"role: it is of account {of_role[0]}, the target is {self.account}")
+        return self
+
+    @model_validator(mode="after")
     def _check_image(self) -> SageMakerSettings:
         if self.image is not None and self.image.startswith(images.SCHEME):
             try:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from cloudreg.errors import ConfigError, PermissionDenied
 from cloudreg.objects import ObstoreObjects
 from cloudreg.provider import StoredObject
+from cloudreg_sagemaker.clients import Observer, observed
 from cloudreg_sagemaker.errors import translated
 from cloudreg_sagemaker.parts import PARTS_AT_ONCE, Parts, prepare
 
@@ -61,7 +62,8 @@ class S3Objects:
             region: The bucket's.
             target: For messages.
             prefix: What all keys are below, without a slash at its end.
-            account: Whose bucket it must be; without it, that of the credentials.
+            account: Whose the bucket and the credentials must be; without it, the credentials
+                alone say.
             kms_key: Encrypts what is made; None leaves it to the bucket.
             endpoint_url: Where S3 answers, for emulators; without it, what boto3 finds.
             clock: Tells the age of uploads that nobody finished; seconds since 1970.
@@ -89,6 +91,10 @@ class S3Objects:
             listener(model.service_model.signing_name, model.name)
 
         self._session.events.register("before-call.*.*", heard)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell *observer* that and the parameters of each call, as boto3 takes them."""
+        self._session.events.register("provide-client-params.*.*", observed(observer))
 
     def put(
         self,
@@ -135,7 +141,13 @@ class S3Objects:
         certificates = self._certificates()
         with translated(what, target=self._target):
             client = self._client()
-            account = self._account or self._caller()
+            account = self._caller()
+        if self._account not in (None, account):
+            raise PermissionDenied(
+                f"the credentials are of account {account}, the target's is {self._account}",
+                target=self._target,
+                hint="aws sts get-caller-identity shows whose they are; or correct account",
+            )
         self._check(client, account)
         self._parts = Parts(
             client,

@@ -75,6 +75,11 @@ Units = Callable[[Variant, ScalingMetric], int]
 """What a percentage of a variant is counted up to, in hundreds."""
 
 
+def everything(seen: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return all variants that run: those that answer, and the shadow."""
+    return [*seen.get("ProductionVariants", ()), *seen.get("ShadowProductionVariants", ())]
+
+
 def shares_of(seen: Mapping[str, Any]) -> dict[str, int]:
     """Return the percent of the traffic of each variant; they sum to 100."""
     weights = {
@@ -236,7 +241,7 @@ def endpoint_from(
     # While it changes, its scalable targets may be gone for a moment.
     current = spec if seen["EndpointStatus"] in BUSY else effective(spec, seen, bounds, units)
     if digests is None:
-        digests = {v.name: v.digest for v in current.variants}
+        digests = {v.name: v.digest for v in current.served}
     variants = _variants(seen, current, digests)
     trouble = _trouble(current, variants, bounds)
     if status is EndpointStatus.READY and trouble:
@@ -278,17 +283,16 @@ def _variants(
     seen: Mapping[str, Any], spec: EndpointSpec, digests: Mapping[str, str]
 ) -> tuple[VariantStatus, ...]:
     shares = shares_of(seen)
-    place = {v.name: index for index, v in enumerate(spec.variants)}
-    summaries = sorted(
-        seen.get("ProductionVariants", ()), key=lambda v: place.get(v["VariantName"], len(place))
-    )
+    place = {v.name: index for index, v in enumerate(spec.served)}
+    summaries = sorted(everything(seen), key=lambda v: place.get(v["VariantName"], len(place)))
     return tuple(
         VariantStatus(
             name=v["VariantName"],
             digest=digests.get(v["VariantName"], ""),
             ready_replicas=v.get("CurrentInstanceCount", 0),
             desired_replicas=v.get("DesiredInstanceCount", 0),
-            weight=shares[v["VariantName"]],
+            # A shadow has no share: it gets copies.
+            weight=shares.get(v["VariantName"], 0),
         )
         for v in summaries
     )

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import Deployed, Provider, ProviderContext, ProviderPlugin
+from cloudreg.machines import Machine
+from cloudreg.provider import Deployed, Provider, ProviderContext, ProviderPlugin, TerraformSide
+from cloudreg.types import Resources
 
 if TYPE_CHECKING:
     # pydantic is slow to import, and only an opened target needs it.
@@ -39,6 +41,24 @@ def _policy(settings: Any, deployed: Deployed) -> Mapping[str, Any]:
     return policy_for(settings, deployed)
 
 
+def _terraform() -> TerraformSide:
+    from cloudreg_vertex.terraform import Terraform
+
+    return Terraform()
+
+
+def _machines(settings: Any, resources: Resources, target: str) -> tuple[Machine, ...]:
+    from cloudreg_vertex.prices import priced
+
+    return priced(
+        resources,
+        settings.machines,
+        region=settings.location,
+        target=target,
+        check=settings.machine_check,
+    )
+
+
 PLUGIN = ProviderPlugin(
     name="vertex",
     summary="Google Vertex AI (Agent Platform): Model Registry, endpoints, Cloud Storage",
@@ -47,4 +67,6 @@ PLUGIN = ProviderPlugin(
     capabilities=_capabilities,
     extra="vertex",
     policy=_policy,
+    machines=_machines,
+    terraform=_terraform,
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
+from cloudreg.transfer import Egress
+from cloudreg.types import MetricSource
 from cloudreg_vertex.machines import CLASSES, NEAREST
 from cloudreg_vertex.requests import METRICS
 
@@ -18,6 +20,28 @@ MAX_REPLICAS = 100
 SHARED_BYTES = 1_500_000
 DEDICATED_BYTES = 10_000_000
 """Largest request: https://cloud.google.com/vertex-ai/docs/predictions/choose-endpoint-type"""
+
+
+SOURCES = {
+    "cloud_monitoring": MetricSource(
+        required=frozenset({"metric"}),
+        optional=frozenset({"filter", "aligner"}),
+        choices={
+            "aligner": (
+                "ALIGN_MEAN",
+                "ALIGN_MIN",
+                "ALIGN_MAX",
+                "ALIGN_SUM",
+                "ALIGN_DELTA",
+                "ALIGN_RATE",
+                "ALIGN_PERCENTILE_50",
+                "ALIGN_PERCENTILE_95",
+                "ALIGN_PERCENTILE_99",
+            )
+        },
+    )
+}
+"""https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.alertPolicies#Aligner"""
 
 
 def capabilities(settings: VertexSettings | None = None) -> Capabilities:
@@ -40,12 +64,20 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         max_request_bytes=DEDICATED_BYTES if dedicated else SHARED_BYTES,
         variant_requests=False,
         variant_metrics=True,
+        custom_metrics=SOURCES,
         batch=True,
+        egress=EGRESS,
         reasons={
+            "managed_transfer": "cloudreg does not drive Storage Transfer Service yet",
             "max_replicas": "more machines than a project's quota ever starts with",
             "accelerators": "Google has no machine with it",
             "variant_requests": UNADDRESSED,
             "scaling_metrics": "Vertex AI does not count requests in flight",
+            "custom_metrics": "time series of the project; a model server has no address of its "
+            "own to be asked at",
+            "shadow": "Vertex AI copies no requests, and a deployed model without traffic cannot "
+            "be asked",
+            "native_rollouts": "Vertex AI moves traffic at once, and watches nothing",
             "pools": "a deployed model has machines of its own here",
             "cooldowns": "Vertex AI chooses them itself",
             "kinds": "Vertex AI has online endpoints alone",
@@ -59,6 +91,14 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         nearest=NEAREST,
     )
 
+
+EGRESS = Egress(
+    usd_per_gb=0.12,
+    as_of="2026-11-25",
+    source="https://cloud.google.com/storage/pricing-examples",
+    note="to the Americas and EMEA, before free tiers",
+)
+"""The day is that of the look: the page bears none."""
 
 UNADDRESSED = "Vertex AI routes by weights alone, and asks no single variant"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.capabilities import Capabilities
@@ -19,7 +20,15 @@ from cloudreg.names import check_endpoint
 from cloudreg.objects.layout import lay_out
 from cloudreg.objects.records import Asked, Records, latest
 from cloudreg.provider import LINES, ObjectStore, Operation
-from cloudreg.types import Endpoint, EndpointSpec, ModelVersion, VariantMetrics
+from cloudreg.types import (
+    CustomMetric,
+    Endpoint,
+    EndpointSpec,
+    ModelVersion,
+    Rollout,
+    VariantMetrics,
+    named,
+)
 from cloudreg_vertex import labels, wire
 from cloudreg_vertex import requests as outgoing
 from cloudreg_vertex.changes import Bench, Change, Removal
@@ -68,14 +77,16 @@ class VertexEndpoints:
     def endpoints(self) -> Iterator[Endpoint]:
         known = self._records.all()
         busy = self._busy()
-        found = {one.name.rpartition("/")[2]: one for one in self._hosting.all()}
+        found = {
+            one.name.rpartition("/")[2]: one for one in self._hosting.all() if not _is_shell(one)
+        }
         for name in sorted(found):
             asked = known.get(name, [])
             yield self._shown(name, found[name], asked, busy=name in busy)
 
     def endpoint(self, name: str) -> Endpoint | None:
         seen = self._hosting.look(check_endpoint(name))
-        if seen is None or labels.MODEL not in seen.labels:
+        if seen is None or labels.MODEL not in seen.labels or _is_shell(seen):
             return None
         digests = {
             variant: self._hosting.digest(deployed)
@@ -99,7 +110,8 @@ class VertexEndpoints:
                     target=self._target,
                 )
             known = self._records.of(spec.name)
-            if spec != self._shown(spec.name, seen, known, busy=False).spec:
+            same = _is_shell(seen) or spec == self._shown(spec.name, seen, known, busy=False).spec
+            if not same:
                 raise AlreadyExists(
                     f"endpoint {spec.name} exists with another configuration",
                     target=self._target,
@@ -107,7 +119,15 @@ class VertexEndpoints:
         self._lay_out(spec, artifacts)
         return Change(self._bench(), spec, placements).begin(seen)
 
-    def update(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
+    def update(
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
+    ) -> Operation:
+        if rollout is not None:
+            self._capabilities.require_rollout(rollout, spec, target=self._target)
         placements = self._checked(spec, artifacts)
         seen = self._needed(spec.name)
         self._check_owner(seen)
@@ -164,17 +184,33 @@ class VertexEndpoints:
     def result(self, name: str, request_id: str) -> bytes | None:
         raise self._not_queued(name)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
         if not window_s >= 0:
             raise InvalidRequest(f"window_s {window_s} is not 0 or more", target=self._target)
+        self._capabilities.require_metrics(custom, name=name, target=self._target)
         seen = self._needed(name)
-        return self._metrics.of(
-            name,
-            {variant: one.id for variant, one in wire.holders(seen).items()},
-            window_s=window_s,
-            since=seen.create_time,
-            now=self._now(),
+        deployed = {variant: one.id for variant, one in wire.holders(seen).items()}
+        now = self._now()
+        counted = self._metrics.of(
+            name, deployed, window_s=window_s, since=seen.create_time, now=now
         )
+        if not custom:
+            return counted
+        spec = self._shown(name, seen, self._records.of(name), busy=False).spec
+        return {
+            variant: replace(
+                found,
+                custom=self._metrics.custom(
+                    custom,
+                    named(spec, variant) | {"deployed_model": deployed[variant]},
+                    window_s=window_s,
+                    now=now,
+                ),
+            )
+            for variant, found in counted.items()
+        }
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
         seen = self._needed(name)
@@ -269,3 +305,8 @@ class VertexEndpoints:
         if seen is None:
             raise NotFound(f"no endpoint {name!r} is here", target=self._target)
         return seen
+
+
+def _is_shell(seen: Any) -> bool:
+    """Whether somebody made an endpoint for us, as Terraform may, and nothing is on it yet."""
+    return not seen.deployed_models and outgoing.SPEC not in dict(seen.labels)

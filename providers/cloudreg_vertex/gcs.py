@@ -122,8 +122,9 @@ class Gcs:
 
     def _make(self, connections: int) -> Any:
         import requests
-        from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
+
+        from cloudreg_vertex.connections import mounted
 
         if self.address is None:
             import google.auth
@@ -141,9 +142,7 @@ class Gcs:
             backoff_max=10,
             raise_on_status=False,
         )
-        session.mount("https://", HTTPAdapter(pool_maxsize=connections, max_retries=retries))
-        session.mount("http://", HTTPAdapter(pool_maxsize=connections, max_retries=retries))
-        return session
+        return mounted(session, connections=connections, retries=retries)
 
     def json(
         self,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cloudreg.types import VariantMetrics
+from cloudreg.errors import NotFound
+from cloudreg.types import CustomMetric, VariantMetrics
 from cloudreg_vertex.errors import translated
 from cloudreg_vertex.logs import check
 
@@ -75,6 +76,42 @@ class EndpointMetrics:
             for name, one in deployed.items()
         }
 
+    def custom(
+        self,
+        metrics: Sequence[CustomMetric],
+        known: Mapping[str, str],
+        *,
+        window_s: float,
+        now: datetime.datetime,
+    ) -> dict[str, float]:
+        """Return what is asked for, as far as there is data.
+
+        Args:
+            metrics: What.
+            known: What a query may speak of.
+            window_s: Seconds before *now* that count.
+            now: The end of the window.
+        """
+        begin = now - datetime.timedelta(seconds=window_s)
+        found = {}
+        for metric in metrics:
+            query = metric.filled(**known)
+            terms = [f'metric.type="{query["metric"]}"']
+            if query.get("filter"):
+                terms.append(str(query["filter"]))
+            aligner = str(query.get("aligner", "ALIGN_MEAN"))
+            what = f"rollout metric {metric.name}"
+            try:
+                series = self._listed(" AND ".join(terms), aligner, begin, now, what=what)
+            except NotFound:
+                continue  # a metric that nobody ever wrote has no data, and may have some later
+            value = metric.worst(
+                _number(point) for one in series for point in reversed(one.get("points", ()))
+            )
+            if value is not None:
+                found[metric.name] = value
+        return found
+
     def _latency(
         self, endpoint: str, aligner: str, begin: datetime.datetime, end: datetime.datetime
     ) -> dict[str, float]:
@@ -97,18 +134,34 @@ class EndpointMetrics:
         begin: datetime.datetime,
         end: datetime.datetime,
     ) -> list[dict[str, Any]]:
-        period_s = max(SHORTEST_S, math.ceil((end - begin).total_seconds() / 60) * 60)
-        query = {
-            "filter": f'metric.type="{_ONLINE}/{metric}" AND '
+        return self._listed(
+            f'metric.type="{_ONLINE}/{metric}" AND '
             'resource.type="aiplatform.googleapis.com/Endpoint" AND '
             f'resource.labels.location="{self._settings.location}" AND '
             f'resource.labels.endpoint_id="{endpoint}"',
+            aligner,
+            begin,
+            end,
+            what=f"metrics of endpoint {endpoint}",
+        )
+
+    def _listed(
+        self,
+        terms: str,
+        aligner: str,
+        begin: datetime.datetime,
+        end: datetime.datetime,
+        *,
+        what: str,
+    ) -> list[dict[str, Any]]:
+        period_s = max(SHORTEST_S, math.ceil((end - begin).total_seconds() / 60) * 60)
+        query = {
+            "filter": terms,
             "interval.startTime": _iso(begin),
             "interval.endTime": _iso(end),
             "aggregation.alignmentPeriod": f"{period_s}s",
             "aggregation.perSeriesAligner": aligner,
         }
-        what = f"metrics of endpoint {endpoint}"
         host = self._settings.address or HOST
         url = f"{host}/v3/projects/{self._settings.project}/timeSeries"
         with translated(what, target=self._target):

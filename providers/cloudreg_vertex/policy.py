@@ -61,6 +61,11 @@ BESIDE: Mapping[str, str] = {
 }
 """Permissions of what goes beside the SDK's clients, and what for."""
 
+LEDGER = ("storage.objects.create", "storage.objects.get")
+"""Permissions on the ledger's own keys: to replace an object takes ``delete``, which is not here,
+so that an entry is written once.
+"""
+
 ACT_AS = "roles/iam.serviceAccountUser"
 
 
@@ -78,6 +83,7 @@ def policy_for(settings: VertexSettings, deployed: Deployed) -> dict[str, Any]:
     permissions = sorted({*PERMISSIONS.values(), *BESIDE})
     bucket = f"projects/_/buckets/{settings.bucket}"
     prefix = f"{bucket}/objects/{settings.prefix}/" if settings.prefix else f"{bucket}/objects/"
+    ledger = f'resource.name.startsWith("{prefix}ledger/")'
     role: dict[str, Any] = {
         "title": "cloudreg deployer",
         "description": f"Deploys to {', '.join(deployed.stages) or 'every stage'} "
@@ -91,8 +97,18 @@ def policy_for(settings: VertexSettings, deployed: Deployed) -> dict[str, Any]:
         "stage": "GA",
         "includedPermissions": [p for p in permissions if p.startswith("storage.")],
     }
+    entries: dict[str, Any] = {
+        "title": "cloudreg ledger",
+        "description": f"Reads and appends to the ledger in {settings.bucket}",
+        "stage": "GA",
+        "includedPermissions": list(LEDGER),
+    }
     found: dict[str, Any] = {
-        "roles": {"cloudregDeployer": role, "cloudregArtifacts": objects},
+        "roles": {
+            "cloudregDeployer": role,
+            "cloudregArtifacts": objects,
+            "cloudregLedger": entries,
+        },
         "bindings": [
             {"role": "cloudregDeployer", "resource": f"projects/{settings.project}"},
             {
@@ -101,8 +117,13 @@ def policy_for(settings: VertexSettings, deployed: Deployed) -> dict[str, Any]:
                 "condition": {
                     "title": "cloudreg's own keys",
                     "expression": f'resource.name == "{bucket}" || '
-                    f'resource.name.startsWith("{prefix}")',
+                    f'(resource.name.startsWith("{prefix}") && !{ledger})',
                 },
+            },
+            {
+                "role": "cloudregLedger",
+                "resource": bucket,
+                "condition": {"title": "cloudreg's ledger", "expression": ledger},
             },
         ],
     }

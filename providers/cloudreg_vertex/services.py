@@ -24,6 +24,10 @@ REGISTRY_S = 900.0
 
 RETRY_S = 120.0
 
+POOL = 64
+"""Connections that a client keeps: as many threads may ask at once, and more of them wait for none
+but close theirs afterwards. requests' own limit is 10; one connection costs a TLS handshake."""
+
 _HOST = "-aiplatform.googleapis.com"
 
 _CLIENTS = {
@@ -201,10 +205,13 @@ class Services:
                 import requests
                 from google.auth.transport.requests import AuthorizedSession
 
-                self._session = (
+                from cloudreg_vertex.connections import mounted
+
+                self._session = mounted(
                     requests.Session()
                     if self._settings.is_emulated
-                    else AuthorizedSession(self.credentials())
+                    else AuthorizedSession(self.credentials()),
+                    connections=POOL,
                 )
             return self._session
 
@@ -253,11 +260,17 @@ class Services:
             channel = grpc.insecure_channel(plain)
             return kind(transport=transport(channel=channel, host=plain))
         address = address or f"https://{host or self._settings.location + _HOST}"
-        return kind(
+        made = kind(
             credentials=self.credentials(),
             transport="rest",
             client_options={"api_endpoint": address.rstrip("/")},
         )
+        from cloudreg_vertex.connections import mounted
+
+        # The generated transport makes its session by itself, and takes no other
+        # (google-cloud-aiplatform 2.7).
+        mounted(made.transport._session, connections=POOL)
+        return made
 
 
 def _retry(method: str) -> Any:

@@ -62,6 +62,7 @@ class Uploads:
         self._stage = f"{prefix}/uploads/" if prefix else "uploads/"
         self._headers = headers
         self._clock = clock
+        self._lock = threading.Lock()
         self._swept = False
 
     @contextmanager
@@ -70,7 +71,12 @@ class Uploads:
 
         One that broke stays where somebody may take it up again.
         """
-        upload = self._left(name) if resume is not None else None
+        upload = None
+        sweeping: threading.Thread | None = None
+        if resume is not None:
+            limit = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC) - STALE
+            sweeping = self._sweeping(limit)
+            upload = self._left(name, limit)
         if upload is None:
             upload = self._begin(name)
         try:
@@ -81,6 +87,8 @@ class Uploads:
             raise
         finally:
             _let_go(upload.id)
+            if sweeping is not None:
+                sweeping.join()
 
     def remove(self, name: str, generation: str) -> None:
         """Delete what an upload made; absent is fine."""
@@ -111,12 +119,10 @@ class Uploads:
     def _folder(self, name: str) -> str:
         return f"{self._stage}{hashlib.sha256(name.encode()).hexdigest()}/"
 
-    def _left(self, name: str) -> Upload | None:
+    def _left(self, name: str, limit: datetime.datetime) -> Upload | None:
         """Return what is left of an upload to *name*, claimed; None where there is nothing."""
         folder = self._folder(name)
-        limit = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC) - STALE
         try:
-            self._sweep(limit)
             for where, upload, begun in self._unfinished():
                 if begun < limit:
                     self._abort(Upload(id=upload, where=where))
@@ -131,11 +137,24 @@ class Uploads:
             return None
         return None
 
+    def _sweeping(self, limit: datetime.datetime) -> threading.Thread | None:
+        """Begin to sweep beside the upload that comes; None where it was done before."""
+        with self._lock:
+            if self._swept:
+                return None
+            self._swept = True
+
+        def sweep() -> None:
+            # Whoever may not look, or cannot at this moment, leaves it to the next one.
+            with suppress(CloudregError):
+                self._sweep(limit)
+
+        thread = threading.Thread(target=sweep, name="sweep", daemon=True)
+        thread.start()
+        return thread
+
     def _sweep(self, limit: datetime.datetime) -> None:
-        """Remove, once, what was made and never copied to its own name before *limit*."""
-        if self._swept:
-            return
-        self._swept = True
+        """Remove what was made and never copied to its own name before *limit*."""
         path = f"b/{quote(self._gcs.bucket, safe='')}/o"
         wanted = {
             "prefix": self._stage,

@@ -1,4 +1,7 @@
-"""Uploading 1 GB to a Cloud Storage that keeps nothing: whole processes, over TLS, near and far."""
+"""Uploading 1 GB to a Cloud Storage that keeps nothing: whole processes, over TLS, near and far.
+
+``BENCH_BYTES`` is another size, for a look at whether it all runs.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import bench_upload as sinks
 from race import command, race, table
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SIZE = int(os.environ.get("BENCH_BYTES", sinks.GB))
 
 DISTANCES: dict[str, tuple[str, ...]] = {
     "as it is": ("0", "0"),
@@ -108,9 +112,10 @@ def run() -> None:
         source = Path(__file__).with_name("sink.cpp")
         command("g++", "-O2", "-std=c++17", str(source), "-o", str(sink), *sinks._LIBRARIES)
         sinks._certify(certificate, key)
-        for label, count in (("one file of 1 GB", 1), ("200 files of 5 MB", 200)):
+        for count in (1, 200):
+            label = f"{count} {'file' if count == 1 else 'files'} of {SIZE // count / 1e6:g} MB"
             model = work / f"model-{count}"
-            sinks._fill(model, count)
+            sinks._fill(model, count, size=SIZE)
             for distance, options in DISTANCES.items():
                 argv = [str(sink), str(certificate), str(key), *options, "google"]
                 with sinks._served(argv) as url:

@@ -96,6 +96,13 @@ static Answer answered_by_google(const string& method, const string& path, Field
                                  Fields headers, uint32_t checksum) {
   const string json = "Content-Type: application/json\r\n";
   Answer answer;
+  if (starts(path, "/download/storage/v1/")) {
+    lock_guard<mutex> guard(lock_);
+    string key = place(path.substr(20));
+    auto found = objects.find(key);
+    if (found == objects.end()) return {404, "{}", ""};
+    return {200, "", to_string(found->second), "x-goog-generation: 1\r\n", key};
+  }
   if (starts(path, "/upload/storage/v1/") || starts(path, "/storage/v1/") ||
       starts(path, "/v1/")) {
     lock_guard<mutex> guard(lock_);

@@ -1,4 +1,5 @@
-// An S3 that keeps nothing: it measures clients, and answers as little as they need for an upload.
+// An S3 that keeps nothing: it measures clients, and answers as little as they need for an upload,
+// or for a download: whatever was sent, what comes back is zeros, but for small objects.
 //
 //   sink CERTIFICATE KEY [DELAY_MS [MB_PER_S [google]]]
 //
@@ -34,6 +35,8 @@ static int delay_ms = 0;
 static double bytes_per_s = 0;
 static mutex lock_;
 static map<string, uint64_t> objects;
+static map<string, string> small;  // bodies of objects of at most SMALL bytes, as they were sent
+static const uint64_t SMALL = 64 << 10;
 static map<string, map<int, uint64_t>> uploads;
 static uint64_t next_upload = 1;
 
@@ -43,6 +46,7 @@ struct Connection {
   SSL* ssl;
   vector<char> buffer = vector<char>(1 << 18);
   uint32_t checksum = 0;  // of the last body, where somebody asks for it
+  string body;            // the last one, if it was small
   size_t start = 0, end = 0;
 
   bool fill() {
@@ -75,6 +79,7 @@ struct Connection {
       if (start == end && !fill()) return false;
       size_t count = min<uint64_t>(size - seen, end - start);
       if (google) checksum = crc32c(checksum, &buffer[start], count);
+      if (size <= SMALL) body.append(&buffer[start], count);
       start += count;
       seen += count;
       if (bytes_per_s > 0) {
@@ -101,7 +106,24 @@ struct Connection {
   }
 
   bool write(const string& text) {
-    return SSL_write(ssl, text.data(), int(text.size())) == int(text.size());
+    return text.empty() || SSL_write(ssl, text.data(), int(text.size())) == int(text.size());
+  }
+
+  // Send zeros, no faster than the connection is said to be.
+  bool zeros(uint64_t size) {
+    static const string block(256 << 10, '\0');
+    auto began = Clock::now();
+    for (uint64_t sent = 0; sent < size;) {
+      uint64_t count = min<uint64_t>(size - sent, block.size());
+      if (SSL_write(ssl, block.data(), int(count)) != int(count)) return false;
+      sent += count;
+      if (bytes_per_s > 0) {
+        chrono::duration<double> due(sent / bytes_per_s);
+        auto ahead = due - (Clock::now() - began);
+        if (ahead.count() > 0) this_thread::sleep_for(ahead);
+      }
+    }
+    return true;
   }
 };
 
@@ -139,8 +161,9 @@ static uint64_t number(const Fields& fields, const string& name) {
 struct Answer {
   int status = 200;
   string body;
-  string length;  // of a HEAD, which has no body
+  string length;  // of a HEAD, which has no body, or of an object
   string headers = "";
+  string content = "";  // the key of an object whose bytes follow
 };
 
 // Size of what a copy brings: of a range where one is named, else of the source.
@@ -175,6 +198,9 @@ static Answer answered(const string& method, const string& path, Fields query, F
                       : number(headers, "content-length");
   size_t slash = path.find('/', 1);
   bool of_bucket = slash == string::npos || slash + 1 == path.size();
+  if (method == "POST" && path == "/")  // STS, which is asked whose the credentials are
+    return {200, "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>a</Arn><UserId>u</UserId><Account>"
+                 "123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>", ""};
   if (of_bucket && method == "HEAD") return {200, "", "0"};
   if (of_bucket && query.count("uploads"))
     return {200, "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>", ""};
@@ -208,7 +234,33 @@ static Answer answered(const string& method, const string& path, Fields query, F
   }
   auto found = objects.find(path);
   if (found == objects.end()) return {404, "<Error><Code>NoSuchKey</Code></Error>", ""};
-  return {200, "", to_string(found->second)};
+  return {200, "", to_string(found->second), "", method == "GET" ? path : ""};
+}
+
+// The bytes of an object, or of the range that is asked for.
+static bool sent(Connection& connection, Answer answer, const Fields& headers) {
+  unsigned long long size = strtoull(answer.length.c_str(), nullptr, 10), first = 0, last = size - 1;
+  auto range = headers.find("range");
+  if (range != headers.end()) {
+    sscanf(range->second.c_str(), "bytes=%llu-%llu", &first, &last);
+    last = min(last, size - 1);
+    answer.status = first < size ? 206 : 416;
+    answer.headers += "Content-Range: bytes " + to_string(first) + "-" + to_string(last) + "/" +
+                      to_string(size) + "\r\n";
+  }
+  uint64_t count = first < size ? last - first + 1 : 0;
+  string head = "HTTP/1.1 " + to_string(answer.status) +
+                " OK\r\nETag: \"e\"\r\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
+                "Content-Length: " + to_string(count) + "\r\n" + answer.headers + "\r\n";
+  if (!connection.write(head)) return false;
+  string body;
+  {
+    lock_guard<mutex> guard(lock_);
+    auto kept = small.find(answer.content);
+    if (kept == small.end()) body.clear();
+    else body = kept->second.substr(first, count);
+  }
+  return body.empty() ? connection.zeros(count) : connection.write(body);
 }
 
 #include "google.hpp"
@@ -239,6 +291,7 @@ static void serve(int socket, SSL_CTX* context) {
     string path = target.substr(0, mark);
     Fields query = parsed(mark < target.size() ? target.substr(mark + 1) : "");
     connection.checksum = google ? checksum_before(query) : 0;
+    connection.body.clear();
     good = headers["transfer-encoding"] == "chunked"
                ? connection.skip_chunks()
                : connection.skip(number(headers, "content-length"));
@@ -246,6 +299,14 @@ static void serve(int socket, SSL_CTX* context) {
     Answer answer = google
                         ? answered_by_google(method, path, query, headers, connection.checksum)
                         : answered(method, decoded(path), query, headers);
+    if (method == "PUT" && !query.count("partNumber") && !connection.body.empty()) {
+      lock_guard<mutex> guard(lock_);
+      small[decoded(path)] = connection.body;
+    }
+    if (!answer.content.empty()) {
+      good = sent(connection, answer, headers);
+      continue;
+    }
     string length = answer.length.empty() ? to_string(answer.body.size()) : answer.length;
     string head = "HTTP/1.1 " + to_string(answer.status) +
                   " OK\r\nETag: \"e\"\r\nx-amz-bucket-region: us-east-1\r\n"
@@ -274,6 +335,7 @@ int main(int count, char** words) {
     // Small, so that what waits in the system's memory does not hide how slow the line is.
     int window = 256 << 10;
     setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &window, sizeof window);
+    setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &window, sizeof window);
   }
   sockaddr_in address{};
   address.sin_family = AF_INET;

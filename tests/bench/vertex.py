@@ -22,6 +22,7 @@ LOCATION = "us-central1"
 PROJECT = "emulated-project"
 ENDPOINT = "churn"
 CLOUDREG = str(Path(sys.executable).with_name("cloudreg"))
+PATIENCE_S = 600
 
 _CONFIG = """
 home = "gcp"
@@ -121,10 +122,11 @@ def emulated(folder: Path) -> Iterator[Emulator]:
 
 def _address(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], 120)
+    # The first start compiles the SDK, which takes a minute of a core.
+    ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
     line = process.stdout.readline() if ready else b""
     if not line:
-        raise SystemExit("the emulated Google Cloud does not start")
+        raise SystemExit(f"the emulated Google Cloud does not start in {PATIENCE_S} s")
     address: str = json.loads(line)["environment"]["STORAGE_EMULATOR_HOST"]
     return address
 

@@ -16,6 +16,8 @@ from mutants import claims, noticed_by
 from cloudreg.capabilities import Capabilities
 from cloudreg.types import (
     EndpointSpec,
+    Mirroring,
+    NativeRollouts,
     OperationState,
     ScalingMetric,
     Variant,
@@ -186,3 +188,28 @@ class ForgetsThePool(MemoryEndpoints):
         )
         served.wanted = replace(served.wanted, pool=None, variants=bare)
         super().finish(served)
+
+
+class LooksAnywhere(Capabilities):
+    def require_metrics(self, metrics: Any, *, name: str, target: str) -> None:
+        pass
+
+
+claims(
+    "LooksUpAnything",
+    "test_custom_metrics",
+    LooksAnywhere(**{name: getattr(SOUND, name) for name in SOUND.__dataclass_fields__}),
+)
+claims(
+    "ClaimsToMoveTraffic",
+    "test_native_rollouts",
+    replace(
+        SOUND,
+        native_rollouts=NativeRollouts(
+            canary_percent=(1, 50), linear_percent=(10, 50), bake_s=(0, 60)
+        ),
+    ),
+)
+claims("CastsNoShadow", "test_shadow", replace(SOUND, shadow=Mirroring.CLIENT))
+claims("CopiesNothing", "test_shadow", replace(SOUND, shadow=Mirroring.NATIVE))
+claims("RefusesNothing", "test_shadow", lenient(SOUND))

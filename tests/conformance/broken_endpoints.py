@@ -81,9 +81,9 @@ class CreatesOverAnother(MemoryEndpoints):
 @noticed_by("test_update_without_change")
 class AlwaysStartsAnew(MemoryEndpoints):
     def update(
-        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]
+        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion], **how: Any
     ) -> MemoryOperation:
-        operation = super().update(spec, artifacts=artifacts)
+        operation = super().update(spec, artifacts=artifacts, **how)
         count = self.world.__dict__["count"] = self.world.__dict__.get("count", 0) + 1
         self.served[spec.name].__dict__["since"] = str(count)
         return operation
@@ -96,11 +96,11 @@ class AlwaysStartsAnew(MemoryEndpoints):
 @noticed_by("test_unknown_endpoint")
 class UpdateCreates(MemoryEndpoints):
     def update(
-        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]
+        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion], **how: Any
     ) -> MemoryOperation:
         if spec.name not in self.served:
             return self.create(spec, artifacts=artifacts)
-        return super().update(spec, artifacts=artifacts)
+        return super().update(spec, artifacts=artifacts, **how)
 
 
 @noticed_by("test_delete_the_unknown", "test_delete_endpoint")
@@ -185,9 +185,9 @@ class GivesNoLines(MemoryEndpoints):
 @noticed_by("test_poll_does_not_wait")
 class WaitsInPoll(MemoryEndpoints):
     def update(
-        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]
+        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion], **how: Any
     ) -> MemoryOperation:
-        operation = super().update(spec, artifacts=artifacts)
+        operation = super().update(spec, artifacts=artifacts, **how)
         ask = operation.poll
 
         def poll() -> OperationStatus:
@@ -224,8 +224,8 @@ class IgnoresTheVariant(MemoryEndpoints):
 
 @noticed_by("test_requests_are_counted")
 class CountsForTheFirst(MemoryEndpoints):
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
-        found = super().metrics(name, window_s=window_s)
+    def metrics(self, name: str, **how: Any) -> Mapping[str, VariantMetrics]:
+        found = super().metrics(name, **how)
         total = sum(counted.requests for counted in found.values())
         first = min(found)
         return {n: replace(c, requests=total if n == first else 0) for n, c in found.items()}
@@ -233,15 +233,15 @@ class CountsForTheFirst(MemoryEndpoints):
 
 @noticed_by("test_errors_are_counted")
 class CountsNoErrors(MemoryEndpoints):
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
-        found = super().metrics(name, window_s=window_s)
+    def metrics(self, name: str, **how: Any) -> Mapping[str, VariantMetrics]:
+        found = super().metrics(name, **how)
         return {label: replace(counted, errors=0) for label, counted in found.items()}
 
 
 @noticed_by("test_silence_is_no_data")
 class TakesSilenceForZero(MemoryEndpoints):
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
-        found = super().metrics(name, window_s=window_s)
+    def metrics(self, name: str, **how: Any) -> Mapping[str, VariantMetrics]:
+        found = super().metrics(name, **how)
         return {n: replace(c, p50_ms=c.p50_ms or 0.0) for n, c in found.items()}
 
 

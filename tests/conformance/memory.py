@@ -9,7 +9,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +31,7 @@ from cloudreg.jobs import BatchSpec
 from cloudreg.provider import LINES, BatchBackend, NoBatch, StoredObject
 from cloudreg.testing.conformance import ServingTests, make_version
 from cloudreg.types import (
+    CustomMetric,
     Endpoint,
     EndpointKind,
     EndpointSpec,
@@ -39,6 +40,7 @@ from cloudreg.types import (
     OperationState,
     OperationStatus,
     PublishedVersion,
+    Rollout,
     ScalingMetric,
     Variant,
     VariantMetrics,
@@ -316,8 +318,14 @@ class MemoryEndpoints:
         return MemoryOperation(self, spec.name)
 
     def update(
-        self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]
+        self,
+        spec: EndpointSpec,
+        *,
+        artifacts: Mapping[str, ModelVersion],
+        rollout: Rollout | None = None,
     ) -> MemoryOperation:
+        if rollout is not None:
+            SOUND.require_rollout(rollout, spec, target="conformance")
         self.check(spec, artifacts)
         with self.world.lock:
             served = self.served.get(spec.name)
@@ -446,7 +454,10 @@ class MemoryEndpoints:
             except OperationFailed as error:
                 raise OperationFailed(f"{request_id}: {error.message}") from error
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(
+        self, name: str, *, window_s: float, custom: Sequence[CustomMetric] = ()
+    ) -> Mapping[str, VariantMetrics]:
+        SOUND.require_metrics(custom, name=name, target="conformance")
         with self.world.lock:
             return {
                 label: VariantMetrics(
@@ -496,6 +507,9 @@ SOUND = Capabilities(
         "scaling_metrics": "memory has no processors",
         "queue_metrics": "memory knows who waits, and nothing else",
         "queue_expires_s": "memory forgets",
+        "custom_metrics": "memory knows what was asked, and nothing else",
+        "native_rollouts": "memory does as it is told, at once",
+        "shadow": "memory casts none",
     },
     nearest={"A10G": "L4 is the nearest (24 GB)"},
 )
@@ -515,6 +529,9 @@ BARE = Capabilities(
         "max_replicas": "one at a time",
         "max_request_bytes": "memory is not endless",
         "variant_metrics": "nobody counts",
+        "custom_metrics": "nobody counts anything else",
+        "native_rollouts": "nobody is there to do it",
+        "shadow": "one at a time",
         "streaming": "it thinks before it speaks",
         "kinds": "it knows one way",
         "batch": "one at a time",
@@ -529,7 +546,7 @@ class BareEndpoints(MemoryEndpoints):
         BARE.require(spec, target="conformance")
         super().check(spec, artifacts)
 
-    def metrics(self, name: str, *, window_s: float) -> Mapping[str, VariantMetrics]:
+    def metrics(self, name: str, **how: Any) -> Mapping[str, VariantMetrics]:
         raise Unsupported("nobody counts")
 
     def stream(self, name: str, body: bytes, **how: Any) -> Generator[bytes, None, None]:

@@ -18,7 +18,7 @@ from cloudreg.testing.conformance import (
     ServingTests,
     make_version,
 )
-from cloudreg.types import ModelVersion
+from cloudreg.types import CustomMetric, ModelVersion
 from cloudreg_local import PLUGIN
 
 STANDIN = Path(__file__).parents[1] / "unit" / "local" / "standin.py"
@@ -37,6 +37,9 @@ class LocalTests(ServingTests):
     refused_question = b"this is no JSON"
     failing_question = b'{"status": 500, "log": "it hurts"}'
     slow_question = b'{"sleep_s": 1.0}'
+    silent_metric = CustomMetric(
+        name="kit", source="server", query={"metric": "kit_nobody_counts_it"}, max=1.0
+    )
     settings: Mapping[str, Any] = {}
 
     @pytest.fixture(scope="class")
@@ -83,6 +86,7 @@ class TestLocal(LocalTests, ProviderTests):
     listed_objects = 200  # a folder has no pages
 
 
+@pytest.mark.slow
 class TestEmulatedAccelerators(LocalTests, CapabilityTests):
     """A target that takes every GPU class and serves on the CPU."""
 

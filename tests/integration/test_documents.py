@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -111,6 +112,58 @@ def test_streams_queues_and_data_sets(tmp_path: Path) -> None:
     assert '{"predictions": [[5.0]]}' in said
     assert "2 records scored by churn:1 on local" in said
     assert '{"prediction":[6.0]}\n{"prediction":[15.0]}\n' in said
+
+
+def test_beside_terraform(tmp_path: Path) -> None:
+    """The variables are written, values are shown with what set them, and the section is read."""
+    (toml, text), console = FENCE.findall(section("Beside Terraform"))
+    said = "".join(run(line.removeprefix("$ "), tmp_path) for line in console[1].splitlines())
+    assert "cloudreg.auto.tfvars.json: 1 model, 1 endpoint" in said
+    assert re.search(r"^endpoints\.churn-staging\.model +churn +cloudreg\.toml, line", said, re.M)
+
+    assert toml == "toml"
+    (tmp_path / "infra").mkdir()
+    section_of = {"provider": "sagemaker", "region": "eu-central-1", "bucket": "models"}
+    value = {"contract": 1, "targets": {"aws": section_of}}
+    (tmp_path / "infra/outputs.json").write_text(json.dumps({"cloudreg": {"value": value}}))
+    settings = tmp_path / "cloudreg.toml"
+    settings.write_text(text)
+    assert load(settings).targets["aws"].options == {
+        "region": "eu-central-1",
+        "bucket": "models",
+        "network_isolation": True,
+    }
+
+
+def test_gpus_prices_and_hours(tmp_path: Path) -> None:
+    """What the section configures can be read, and has the price that its words promise."""
+    (toml, text), console, _ = FENCE.findall(section("GPUs, prices and hours"))
+    assert toml == "toml"
+    (tmp_path / "cloudreg.toml").write_text(text)
+    said = [run(line.removeprefix("$ "), tmp_path) for line in console[1].splitlines()]
+
+    endpoints = {e["endpoint"]: e for e in json.loads(said[1])["endpoints"]}
+    assert endpoints["churn-aws"]["usd_per_hour"] == {"min": 1.41, "max": 5.64}
+    assert endpoints["churn-gcp"]["machines"] == ["g2-standard-8"]
+    assert endpoints["churn-gcp"]["usd_per_hour"]["max"] == 0.9
+    assert "[prices.gcp]" in endpoints["churn-gcp"]["sources"]
+    assert endpoints["churn-large"]["machines"] == ["ml.g6e.xlarge"]
+    assert endpoints["churn-day"]["hours_per_month"] == pytest.approx(730 * 60 / 168)
+    assert "churn-aws" in said[0]
+
+
+def test_several_clouds(tmp_path: Path) -> None:
+    """What the README shows of several targets works as it stands, one line after the other."""
+    (toml, text), console = FENCE.findall(section("Several clouds"))
+    assert toml == "toml"
+    (tmp_path / "cloudreg.toml").write_text(text)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.txt").write_text("weights")
+    lines = [line.removeprefix("$ ") for line in console[1].splitlines()]
+    dry = next(line for line in lines if "--dry-run" in line)
+    said = {line: run(line, tmp_path) for line in lines if line != dry}
+    assert "churn:1 is in prod now" in said["cloudreg promote churn:1 --to prod"]
+    assert "The copy on there is the home's ledger" in said[lines[-1]]
 
 
 def test_capabilities() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,17 +15,29 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 
-from cloudreg.provider import Operation, ProviderContext
+from cloudreg.provider import Deployed, Operation, ProviderContext
 from cloudreg.testing.base import fresh, make_version
 from cloudreg.testing.serving import Server
 from cloudreg.types import EndpointSpec, ModelVersion
-from cloudreg_emulator.aws import AwsServer
+from cloudreg_emulator.aws import AwsServer, aws
 from cloudreg_emulator.aws.environment import applied
+from cloudreg_emulator.aws.iam.policies import ALLOWED, Policy, decide
 from cloudreg_emulator.aws.s3.operations import operation
+from cloudreg_emulator.faults import Faults
 from cloudreg_sagemaker import PLUGIN, actions
+from cloudreg_sagemaker import provider as provider_module
 from cloudreg_sagemaker.provider import SageMakerProvider
+from cloudreg_sagemaker.settings import SageMakerSettings
 
 STANDIN = Path(__file__).with_name("standin.py")
+
+_SPEC = importlib.util.spec_from_file_location("needed", Path(__file__).with_name("needed.py"))
+assert _SPEC is not None
+assert _SPEC.loader is not None
+needed = importlib.util.module_from_spec(_SPEC)
+sys.modules["needed"] = needed  # dataclasses look their module up
+_SPEC.loader.exec_module(needed)
+
 BUCKET = "our-models"
 ACCOUNT = "123456789012"
 SECTION: Mapping[str, Any] = {
@@ -37,17 +51,39 @@ SECTION: Mapping[str, Any] = {
 }
 
 
+IMAGES = {
+    "*/cloudreg-real:*": [sys.executable, "-P", "-m", "cloudreg.serving"],
+    "*/idle:*": [sys.executable, "-I", "-S", str(Path(__file__).parents[1] / "idle.py")],
+    "*": [sys.executable, "-I", "-S", str(STANDIN)],
+}
+SCALE = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """What an AWS in this process has of a server: no address, and nobody who watches."""
+
+    faults: Faults
+    url: None = None
+
+    def watch(self, _watcher: object) -> None:
+        """Show nothing: boto3's calls are noted where they are made."""
+
+
 class Cloud:
     """One emulated AWS, and targets in it."""
 
     section = SECTION
 
-    def __init__(self, server: AwsServer) -> None:
+    def __init__(self, server: AwsServer | Inside) -> None:
         self.server = server
         self.faults = server.faults
         self.calls: list[tuple[str, str]] = []
         self.objects: list[tuple[str, str]] = []
         """Operation of S3 and what it touches, of every request that obstore sent."""
+        self.needs: list[Any] = []
+        """What IAM checks of every request that boto3 sent: see `needed`."""
+        self.sections: list[SageMakerSettings] = []
         self.opened: list[SageMakerProvider] = []
         self._clients: dict[str, Any] = {}
         server.watch(self._watch)
@@ -65,11 +101,27 @@ class Cloud:
             copies="HTTP_X_AMZ_COPY_SOURCE" in environ,
         )
         self.objects.append((name, f"{bucket}/{key}".rstrip("/")))
+        self.needs.extend(needed.objects(name, f"{bucket}/{key}".rstrip("/")))
 
     def actions(self, calls: int = 0, objects: int = 0) -> set[str]:
         """Return the actions that a policy must allow for what was sent since a place."""
         sent = [*self.calls[calls:], *(("s3", name) for name, _ in self.objects[objects:])]
         return {action for call in sent for action in actions.actions_of(*call)}
+
+    def observe(self, provider: SageMakerProvider, settings: SageMakerSettings) -> None:
+        """Note what a target needs from now on, and whose policy should allow it."""
+        self.sections.append(settings)
+        provider.observe(lambda *call: self.needs.extend(needed.needs(*call)))
+
+    def refused(self, needs: Iterable[Any], deployed: Deployed) -> list[Any]:
+        """Return what the policies of all targets that were opened do not allow."""
+        made = {json.dumps(PLUGIN.policy(settings, deployed)) for settings in self.sections}
+        policies = [Policy(name="deployer", kind="role", document=text) for text in sorted(made)]
+        return [
+            need
+            for need in dict.fromkeys(needs)
+            if decide(policies, need.action, need.resource, need.given).outcome != ALLOWED
+        ]
 
     def open(self, **section: Any) -> SageMakerProvider:
         """Open a target; every call it makes through boto3 is noted."""
@@ -97,17 +149,38 @@ class Cloud:
         names += [name for _, name in self.calls[begin:]]
 
 
+def observed(cloud: Cloud) -> type[SageMakerProvider]:
+    """Return a provider that is noted, whoever opens it: workspaces open theirs by themselves."""
+
+    class Observed(SageMakerProvider):
+        def __init__(self, settings: SageMakerSettings, context: ProviderContext) -> None:
+            super().__init__(settings, context)
+            cloud.observe(self, settings)
+
+    return Observed
+
+
+@pytest.fixture(scope="module")
+def in_process(request: pytest.FixtureRequest) -> bool:
+    """Whether boto3 is answered in this process, without a server; a parameter says so."""
+    return bool(getattr(request, "param", False))
+
+
 # Of one module: there can be only one in a process, and others have theirs.
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
+def cloud(*, in_process: bool) -> Iterator[Cloud]:
     """Yield an AWS that takes a fiftieth of the time."""
-    images = {
-        "*/cloudreg-real:*": [sys.executable, "-P", "-m", "cloudreg.serving"],
-        "*": [sys.executable, "-I", "-S", str(STANDIN)],
-    }
-    with AwsServer(images=images, scale=0.02) as server, applied(server.environment()):
-        made = Cloud(server)
+    with ExitStack() as stack:
+        if in_process:
+            inside = stack.enter_context(aws(images=IMAGES, scale=SCALE, loopback=True))
+            made = Cloud(Inside(faults=inside.faults))
+        else:
+            server = stack.enter_context(AwsServer(images=IMAGES, scale=SCALE))
+            stack.enter_context(applied(server.environment()))
+            made = Cloud(server)
         made.client("s3").create_bucket(Bucket=BUCKET)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(provider_module, "SageMakerProvider", observed(made))
         yield made
         for provider in made.opened:
             provider.close()
@@ -120,10 +193,11 @@ def permitted(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     cloud: Cloud = request.getfixturevalue("cloud")
-    begin = len(cloud.calls), len(cloud.objects)
+    begin, needs = (len(cloud.calls), len(cloud.objects)), len(cloud.needs)
     yield
     missing = cloud.actions(*begin) - actions.ACTIONS
     assert missing == set(), "cloudreg_sagemaker/actions.py lacks them"
+    assert cloud.refused(cloud.needs[needs:], Deployed()) == [], "cloudreg_sagemaker/policy.py"
 
 
 class Desk:

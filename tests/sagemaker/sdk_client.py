@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 from sagemaker.core import image_uris
-from sagemaker.core.resources import Endpoint, ModelPackage, ModelPackageGroup
+from sagemaker.core.resources import (
+    Endpoint,
+    EndpointConfig,
+    InferenceComponent,
+    Model,
+    ModelPackage,
+    ModelPackageGroup,
+    Tag,
+    TransformJob,
+)
 
 from cloudreg.errors import ConfigError
 from cloudreg.provider import ProviderContext
@@ -43,6 +52,43 @@ def read_back(asked: dict) -> dict:
     }
 
 
+def list_all(asked: dict) -> dict:
+    """List everything with the SDK's classes, which ask for each resource that they list."""
+    model, endpoint = asked["model"], asked["endpoint"]
+    group = ModelPackageGroup.get(model_package_group_name=model)
+    groups = list(ModelPackageGroup.get_all(name_contains=model))
+    packages = list(ModelPackage.get_all(model_package_group_name=model, sort_order="Ascending"))
+    approved = ModelPackage.get_all(
+        model_package_group_name=model, model_approval_status="Approved"
+    )
+    endpoints = list(Endpoint.get_all(name_contains=endpoint, status_equals="InService"))
+    serving = Endpoint.get(endpoint_name=endpoint)
+    config = EndpointConfig.get(endpoint_config_name=serving.endpoint_config_name)
+    (variant,) = config.production_variants
+    return {
+        "groups": [one.model_package_group_name for one in groups],
+        "packages": [one.model_package_arn for one in packages],
+        "images": [one.inference_specification.containers[0].image for one in packages],
+        "approved": [one.model_package_arn for one in approved],
+        "endpoints": [one.endpoint_name for one in endpoints],
+        "configs": [
+            one.endpoint_config_name for one in EndpointConfig.get_all(name_contains=endpoint)
+        ],
+        "models": [one.model_name for one in Model.get_all(name_contains=variant.model_name)],
+        "image": Model.get(model_name=variant.model_name).primary_container.image,
+        "components": [
+            one.inference_component_name
+            for one in InferenceComponent.get_all(endpoint_name_equals=asked["resting"])
+        ],
+        "jobs": [
+            one.transform_job_name for one in TransformJob.get_all(name_contains=asked["job"])
+        ],
+        "tags": {
+            one.key: one.value for one in Tag.get_all(resource_arn=group.model_package_group_arn)
+        },
+    }
+
+
 def agree() -> dict:
     """Compare the addresses of the last versions of every framework that has one."""
     same, different = 0, []
@@ -67,5 +113,6 @@ def agree() -> dict:
 
 
 if __name__ == "__main__":
-    said = agree() if sys.argv[1] == "agree" else read_back(json.loads(os.environ["ASKED"]))
-    print(json.dumps(said))
+    asked = json.loads(os.environ.get("ASKED", "{}"))
+    verbs = {"agree": lambda _: agree(), "read": read_back, "list": list_all}
+    print(json.dumps(verbs[sys.argv[1]](asked)))

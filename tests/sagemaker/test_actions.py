@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,8 +14,8 @@ from cloudreg.testing.batches import job
 from cloudreg.testing.serving import spec, variant
 from cloudreg.testing.uploads import CONTENT, SourceBroke, chunks
 from cloudreg.types import Asynchronous, EndpointKind, Resources, Scaling, ScalingStep
-from cloudreg_emulator.aws.iam.policies import ALLOWED, Policy, decide
-from cloudreg_sagemaker import PLUGIN, actions
+from cloudreg_sagemaker import actions
+from cloudreg_sagemaker.terraform import Terraform
 
 
 def test_every_call_is_an_action_and_the_reverse(
@@ -24,6 +23,7 @@ def test_every_call_is_an_action_and_the_reverse(
 ) -> None:
     """All that the provider can do makes every call of the list, and none beside it."""
     alarm = fresh("p95")
+    key = cloud.client("kms").create_key()["KeyMetadata"]["Arn"]
     cloud.client("cloudwatch").put_metric_alarm(
         AlarmName=alarm,
         MetricName="ModelLatency",
@@ -34,8 +34,8 @@ def test_every_call_is_an_action_and_the_reverse(
         Threshold=1e9,
         ComparisonOperator="GreaterThanThreshold",
     )
-    desk = opened(deployment={"alarms": [alarm]}, account=None)
-    begin = len(cloud.calls), len(cloud.objects)
+    desk = opened(deployment={"alarms": [alarm]}, account=None, kms_key=key)
+    begin, needs = (len(cloud.calls), len(cloud.objects)), len(cloud.needs)
 
     objects_at_work(desk.provider.store)
     registry_at_work(desk, model)
@@ -43,17 +43,17 @@ def test_every_call_is_an_action_and_the_reverse(
     kinds_at_work(desk)
     jobs_at_work(desk)
     rests_at_work(desk)
-    pools_at_work(desk)
+    pools = {pools_at_work(desk)}
+    list(Terraform().existing(desk.provider, cloud.sections[-1], [model]))
 
     assert cloud.actions(*begin) == actions.ACTIONS
-    allowed = Policy(
-        name="deployer",
-        kind="role",
-        document=json.dumps(PLUGIN.policy(PLUGIN.settings()(**cloud.section), Deployed())),
-    )
-    for name, touched in cloud.objects[begin[1] :]:
-        for action in actions.actions_of("s3", name):
-            assert decide([allowed], action, f"arn:aws:s3:::{touched}", {}).outcome == ALLOWED
+    checked = cloud.needs[needs:]
+    assert {need.action for need in checked} == actions.ACTIONS | set(actions.GRANTED_WITH)
+    # By name: nothing that is made is called as the policy does not expect it.
+    made = {touched.partition("/endpoints/")[2] for _, touched in cloud.objects[begin[1] :]}
+    names = {name.partition("/")[0] for name in made} - {""}
+    named = Deployed(models=(model, "kit"), endpoints=tuple(sorted({*names, *pools})))
+    assert cloud.refused(checked, named) == []
 
 
 def objects_at_work(store: Any) -> None:
@@ -133,11 +133,13 @@ def rests_at_work(desk: Any) -> None:
     desk.server.delete(asked.name)
 
 
-def pools_at_work(desk: Any) -> None:
-    """Begin a pool, change how many replicas an endpoint has in it, and end both."""
+def pools_at_work(desk: Any) -> str:
+    """Begin a pool, change how many replicas an endpoint has in it, end both, and name the pool."""
     share = Resources(memory_mib=512)
     first = variant("primary", desk.server.version(1), resources=share)
-    asked = desk.start(spec(desk.server.name(), first, pool=desk.server.name()))
+    pool = str(desk.server.name())
+    asked = desk.start(spec(desk.server.name(), first, pool=pool))
     two = replace(first, scaling=Scaling(min_replicas=2, max_replicas=2))
     desk.server.update(replace(asked, variants=(two,)))
     desk.server.delete(asked.name)
+    return pool

@@ -36,7 +36,7 @@ region = "us-east-1"
 bucket = "our-models"
 prefix = "{model}"
 role = "arn:aws:iam::123456789012:role/model-servers"
-image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/serve:1"
+image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/idle:1"
 health_check_timeout_s = 900
 endpoint_url = "{url}"
 
@@ -94,7 +94,7 @@ class Counted:
             target = ws.targets["aws"]
             version = ws.version(f"{self.model}@prod")
             server = Server(target, lambda *_, **__: version, timeout_s=120.0, interval_s=0.1)
-            specs = [e.spec(name, version) for name, e in ws.settings.endpoints.items()]
+            specs = [e.spec(name, version, gpu="A10G") for name, e in ws.settings.endpoints.items()]
 
             def make(spec: Any) -> None:
                 server.wait(target.endpoints.create(spec, artifacts={version.digest: version}))
@@ -152,6 +152,15 @@ def test_plan_after_many_entries(counted: Counted) -> None:
         assert ws.plan().plan.empty
 
     assert sent.total() <= MOST_OF_A_PLAN, sent
+
+
+def test_apply_with_nothing_to_do(counted: Counted) -> None:
+    """It looks before it settles, plans and compares, and never once for each model."""
+    with counted.counted() as (ws, sent):
+        assert not ws.apply().changed
+
+    assert sent["sagemaker DescribeEndpoint"] == 3 * MANY
+    assert sent.total() <= 3 * MOST_OF_A_PLAN, sent
 
 
 def test_status(counted: Counted) -> None:

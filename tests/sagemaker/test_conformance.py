@@ -14,9 +14,10 @@ from cloudreg.testing.conformance import (
     EndpointTests,
     RegistryTests,
     ServingTests,
+    StoreTests,
     make_version,
 )
-from cloudreg.types import ModelVersion
+from cloudreg.types import CustomMetric, ModelVersion
 
 
 class SageMakerTests(ServingTests):
@@ -26,6 +27,12 @@ class SageMakerTests(ServingTests):
     refused_question = b"this is no JSON"
     failing_question = b'{"status": 500, "log": "it hurts"}'
     slow_question = b'{"sleep_s": 1.0}'
+    silent_metric = CustomMetric(
+        name="kit",
+        source="cloudwatch",
+        query={"namespace": "Kit", "metric": "NobodyCountsIt"},
+        max=1.0,
+    )
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -62,13 +69,32 @@ class SageMakerTests(ServingTests):
         return number
 
 
+def asked(*ways: Any) -> pytest.MarkDecorator:
+    """Run a class over HTTP, or with boto3 answered in this process."""
+    return pytest.mark.parametrize("in_process", ways, indirect=True, scope="module")
+
+
+HTTP = pytest.param(False, id="http")
+IN_PROCESS = pytest.param(True, id="in-process")
+SLOWLY = pytest.param(True, id="in-process", marks=pytest.mark.slow)
+
+
+# Over HTTP in test_store.py.
+@asked(SLOWLY)
+class TestStore(SageMakerTests, StoreTests):
+    """The bucket."""
+
+
+@asked(HTTP, IN_PROCESS)
 class TestRegistry(SageMakerTests, RegistryTests):
     """Model package groups and their packages."""
 
 
+@asked(HTTP, SLOWLY)
 class TestEndpoints(SageMakerTests, EndpointTests):
     """Real-time endpoints."""
 
 
+@asked(HTTP, SLOWLY)
 class TestCapabilities(SageMakerTests, CapabilityTests):
     """What is declared works, and the rest is refused."""

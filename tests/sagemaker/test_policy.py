@@ -67,3 +67,11 @@ def test_a_stage_is_a_limit(cloud: Any) -> None:
     pointer = "arn:aws:s3:::our-models/team/churn/sagemaker/us-east-1/registry/churn/stages/"
     assert outcome(document, "s3:PutObject", f"{pointer}staging") == ALLOWED
     assert outcome(document, "s3:PutObject", f"{pointer}prod") == EXPLICIT_DENY
+
+
+def test_endpoints_of_other_stages(cloud: Any) -> None:
+    """Who deploys up to staging, where nothing is deployed, cannot touch production's endpoint."""
+    document = policy(cloud, STAGING)
+
+    assert outcome(document, "sagemaker:DeleteEndpoint", f"{AT}endpoint/churn-prod") != ALLOWED
+    assert outcome(document, "sagemaker:CreateModel", f"{AT}model/churn-1") == ALLOWED

@@ -12,8 +12,9 @@ import pytest
 
 from cloudreg.errors import AlreadyExists
 from cloudreg.testing.base import fresh
+from cloudreg.testing.batches import job
 from cloudreg.testing.serving import spec, variant
-from cloudreg.types import ModelVersion
+from cloudreg.types import ModelVersion, Scaling
 
 AWS = Path(os.environ.get("BENCH_PEERS", "")) / "bin" / "aws"
 SDK = Path(os.environ.get("SAGEMAKER_SDK", "")) / "bin" / "python"
@@ -115,6 +116,36 @@ def test_sagemaker_sdk(desk: Any, cloud: Any, made: tuple[ModelVersion, str, str
     assert list(desk.registry.published(stranger)) == []
     with pytest.raises(AlreadyExists, match="cloudreg did not make it"):
         desk.registry.publish(desk.version(1, model=stranger))
+
+
+@pytest.mark.slow
+@needs_sdk
+def test_sagemaker_sdk_lists(desk: Any, cloud: Any, made: tuple[ModelVersion, str, str]) -> None:
+    """The SDK's listings find what cloudreg made of every kind, by name, state and order."""
+    version, arn, name = made
+    other = desk.registry.publish(desk.version(2, model=version.model)).native_id
+    resting = Scaling(min_replicas=0, max_replicas=1, scale_in_cooldown_s=86_400.0)
+    rests = desk.start(
+        spec(desk.server.name(), variant("primary", desk.server.version(1), scaling=resting))
+    )
+    scored = desk.server.version(1)
+    asked = job(scored)
+    desk.provider.store.put(b"{}\n", f"{asked.input}0.jsonl")
+    desk.provider.batch.start(asked, version=scored)
+    words = {"model": version.model, "endpoint": name, "resting": rests.name, "job": asked.name}
+    said = run(cloud, str(SDK), str(CLIENT), "list", ASKED=json.dumps(words))
+    config = desk.describe(name)["EndpointConfigName"]
+
+    assert said["groups"] == [version.model]
+    assert said["packages"] == [arn, other]
+    assert said["images"] == [cloud.section["image"]] * 2
+    assert said["approved"] == [arn]
+    assert said["endpoints"] == [name]
+    assert said["configs"] == [config]
+    assert (len(said["models"]), said["image"]) == (1, cloud.section["image"])
+    assert len(said["components"]) == 1
+    assert said["jobs"] == [asked.name]
+    assert said["tags"] == {"cloudreg": version.model}
 
 
 @pytest.mark.slow

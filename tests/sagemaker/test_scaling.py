@@ -175,6 +175,7 @@ def test_steps_really_add_instances(desk: Any) -> None:
     assert activities[-1]["Description"] == "Setting desired instance count to 3."
 
 
+@pytest.mark.slow
 def test_utilization_really_scales(desk: Any) -> None:
     """Busy CPUs bring instances, and idle ones let them go."""
     scaling = Scaling(

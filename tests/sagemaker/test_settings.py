@@ -110,6 +110,13 @@ def test_bad_sections(section: dict[str, Any]) -> None:
     assert caught.value.errors()[0]["loc"][0] == key
 
 
+def test_role_of_another_account() -> None:
+    """A role is passed within its account: one of another could never be used."""
+    assert settings(account="123456789012", role=ROLE).role == ROLE
+    with pytest.raises(ValidationError, match="role: it is of account 123456789012"):
+        settings(account="999999999999", role=ROLE)
+
+
 def test_readme() -> None:
     """The section that the README shows is one that a target takes."""
     readme = (Path(cloudreg_sagemaker.__file__).with_name("README.md")).read_text()

@@ -143,10 +143,20 @@ def test_bucket_of_somebody_else(
 ) -> None:
     """A bucket that is not the account's is refused to every verb, and nothing is written."""
     before = client.list_objects_v2(Bucket="models")["KeyCount"]
-    with pytest.raises(PermissionDenied, match="999999999999"):
-        VERBS[verb](opened(account="999999999999"), tmp_path)
-
+    bucket = s3_backends[ACCOUNT]["aws"].buckets["models"]
+    owner, bucket.account_id = bucket.account_id, "999999999999"
+    try:
+        with pytest.raises(PermissionDenied, match=f"is not account {ACCOUNT}'s"):
+            VERBS[verb](opened(), tmp_path)
+    finally:
+        bucket.account_id = owner
     assert client.list_objects_v2(Bucket="models")["KeyCount"] == before
+
+
+def test_credentials_of_another_account(opened: Callable[..., S3Objects]) -> None:
+    """Whose the credentials are is asked before anything is touched, and not taken on trust."""
+    with pytest.raises(PermissionDenied, match=f"of account {ACCOUNT}, the target's is 9{{12}}"):
+        opened(account="999999999999").put(b"x", "hands/b")
 
 
 def test_bucket_that_changes_hands(server: AwsServer, session: boto3.Session, client: Any) -> None:

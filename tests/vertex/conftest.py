@@ -16,7 +16,10 @@ from cloudreg.testing.serving import Server
 from cloudreg.types import EndpointSpec, ModelVersion
 from cloudreg_emulator.google.emulator import Google
 from cloudreg_vertex import PLUGIN
+from cloudreg_vertex import provider as provider_module
+from cloudreg_vertex.policy import PERMISSIONS
 from cloudreg_vertex.provider import VertexProvider
+from cloudreg_vertex.settings import VertexSettings
 
 STANDIN = Path(__file__).with_name("standin.py")
 BUCKET = "our-models"
@@ -52,7 +55,6 @@ class Cloud:
         )
         provider = PLUGIN.open(settings, ProviderContext(target="gcp", root=Path()))
         assert isinstance(provider, VertexProvider)
-        provider.services.listen(lambda service, name: self.calls.append((service, name)))
         self.opened.append(provider)
         return provider
 
@@ -62,6 +64,7 @@ def cloud() -> Iterator[Cloud]:
     """Yield a Google Cloud that takes a fiftieth of the time."""
     images = {
         "*/cloudreg-real:*": [sys.executable, "-P", "-m", "cloudreg.serving"],
+        "*/idle:*": [sys.executable, "-I", "-S", str(Path(__file__).parents[1] / "idle.py")],
         "*": [sys.executable, "-I", "-S", str(STANDIN)],
     }
     with Google(images=images, scale=0.02, polls=1) as google:
@@ -69,9 +72,34 @@ def cloud() -> Iterator[Cloud]:
             BUCKET, {"location": REGION.upper()}, project=google.place.project
         )
         made = Cloud(google)
-        yield made
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(provider_module, "VertexProvider", observed(made))
+            yield made
         for provider in made.opened:
             provider.close()
+
+
+def observed(cloud: Cloud) -> type[VertexProvider]:
+    """Return a provider whose calls are noted, whoever opens it: workspaces open theirs."""
+
+    class Observed(VertexProvider):
+        def __init__(self, settings: VertexSettings, context: ProviderContext) -> None:
+            super().__init__(settings, context)
+            self.services.listen(lambda service, name: cloud.calls.append((service, name)))
+
+    return Observed
+
+
+@pytest.fixture(autouse=True)
+def permitted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that makes a call which the deployer's role does not allow."""
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    cloud: Cloud = request.getfixturevalue("cloud")
+    begin = len(cloud.calls)
+    yield
+    assert set(cloud.calls[begin:]) - set(PERMISSIONS) == set(), "cloudreg_vertex/policy.py"
 
 
 class Desk:

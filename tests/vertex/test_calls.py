@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,18 @@ from typing import Any
 import pytest
 
 from cloudreg import Workspace, plugins
+from cloudreg.ledger import Lease
 from cloudreg.manifest import Lineage
+from cloudreg.operations import wait
+from cloudreg.plan import spec_json
 from cloudreg.testing.base import fresh
+from cloudreg.testing.serving import Server
 from cloudreg_emulator.google.http import HttpServer, Request, Response
 from cloudreg_vertex import PLUGIN, labels
 
 FEW, MORE, MANY = 2, 5, 100
+MOST = 22
+"""Requests, of which Vertex AI gets three: 110 would be allowed."""
 CONFIG = """
 home = "gcp"
 
@@ -28,7 +35,7 @@ project = "emulated-project"
 location = "us-central1"
 bucket = "our-models"
 prefix = "{model}"
-image = "us-central1-docker.pkg.dev/emulated-project/serve/stand-in:1"
+image = "us-central1-docker.pkg.dev/emulated-project/serve/{image}:1"
 endpoint_url = "{url}"
 storage_url = "{url}"
 
@@ -72,8 +79,8 @@ class Counted:
         answer: Response = self.cloud.google.handle(request)
         return answer
 
-    def configure(self, endpoints: int) -> None:
-        text = CONFIG.format(model=self.model, url=self.server.url)
+    def configure(self, endpoints: int, image: str = "stand-in") -> None:
+        text = CONFIG.format(model=self.model, url=self.server.url, image=image)
         text += "".join(ENDPOINT.format(model=self.model, number=n) for n in range(endpoints))
         (self.root / "cloudreg.toml").write_text(text)
 
@@ -113,6 +120,32 @@ def serve(counted: Counted, endpoints: int) -> None:
         ws.apply()
 
 
+def serve_idly(counted: Counted, endpoints: int) -> None:
+    """Make many endpoints that are asked nothing, side by side, and write them down as applied."""
+    counted.configure(endpoints, image="idle")
+    with counted.open() as ws:
+        target = ws.targets["gcp"]
+        version = ws.version(f"{counted.model}@prod")
+        server = Server(target, lambda *_, **__: version, timeout_s=120.0, interval_s=0.1)
+        specs = [e.spec(name, version, gpu="L4") for name, e in ws.settings.endpoints.items()]
+
+        def make(spec: Any) -> None:
+            server.wait(target.endpoints.create(spec, artifacts={version.digest: version}))
+
+        lease = Lease.claim(ws.registry.ledger(counted.model), verb="apply", data={})
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(make, specs))
+        made = {spec.name: {"target": "gcp", "spec": spec_json(spec)} for spec in specs}
+        lease.done({"endpoints": made})
+
+
+def end(counted: Counted) -> None:
+    """Remove what was made, side by side."""
+    with counted.open() as ws, ThreadPoolExecutor(8) as pool:
+        begun = list(pool.map(ws.targets["gcp"].endpoints.delete, ws.settings.endpoints))
+        list(pool.map(lambda each: wait(each, timeout_s=120.0), begun))
+
+
 def of_vertex(sent: Counter[str]) -> Counter[str]:
     return Counter({name: count for name, count in sent.items() if name.startswith("vertex")})
 
@@ -146,6 +179,24 @@ def test_status_does_not_grow_with_endpoints(counted: Counted) -> None:
     )
 
 
+def test_a_hundred_endpoints(counted: Counted) -> None:
+    """Plan, status and drift of a hundred endpoints cost a dozen requests each."""
+    serve_idly(counted, MANY)
+    with counted.counted() as (ws, planned):
+        assert ws.plan().plan.empty
+    with counted.counted() as (ws, shown):
+        rows = {row.stage: row for row in ws.status(counted.model)}
+    with counted.counted() as (ws, compared):
+        assert ws.drift(counted.model) == []
+    end(counted)
+
+    assert len(rows["prod"].endpoints) == MANY
+    assert {endpoint.status for endpoint in rows["prod"].endpoints} == {"ready"}
+    for sent in (planned, shown, compared):
+        assert sent["vertex GET endpoints"] == 1, sent
+        assert sent.total() <= MOST, sent
+
+
 def test_prediction_is_one_request(counted: Counted) -> None:
     """A prediction is one request: nothing is looked up before it."""
     serve(counted, 1)
@@ -173,5 +224,6 @@ def test_many_endpoints_are_one_page(counted: Counted) -> None:
         for name in names:
             path = {"name": f"{services.parent}/endpoints/{name}"}
             services.call("endpoints", "delete_endpoint", path, what=name)
+        services.settle(services.parent, what="endpoints")
 
     assert many == none

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from urllib3.exceptions import InsecureRequestWarning
 
 from cloudreg.errors import ConfigError
 from cloudreg_emulator.google.http import HttpServer
 from cloudreg_emulator.google.storage import Storage, handle
+from cloudreg_vertex.connections import mounted
 from cloudreg_vertex.settings import VertexSettings
 from cloudreg_vertex.store import GcsObjects
 
@@ -103,3 +106,33 @@ def test_unreadable(
 
     with pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE"):
         store.put(b"bytes", "a/b")
+
+
+def test_nobody_else_is_trusted(store: GcsObjects) -> None:
+    """A server whose certificate nobody was told to trust gets no request."""
+    url = str(store._settings.storage_url)
+    session = mounted(requests.Session(), connections=2)
+
+    with pytest.raises(requests.exceptions.SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        session.get(f"{url}/models")
+    session.verify = False
+    with pytest.warns(InsecureRequestWarning):
+        assert session.get(f"{url}/models").status_code == 200
+
+
+def test_what_is_trusted_is_read_once(
+    store: GcsObjects, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that come later trust whom the first one trusted, and read nothing again."""
+    copy = tmp_path / "trusted.pem"
+    copy.write_bytes(bundle.read_bytes())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(copy))
+    url = str(store._settings.storage_url)
+    session = mounted(requests.Session(), connections=2)
+    again = {"Connection": "close"}
+    assert session.get(f"{url}/models", headers=again).status_code == 200
+    copy.write_text("not a certificate")
+
+    assert session.get(f"{url}/models", headers=again).status_code == 200
+    with pytest.raises(OSError, match="certificate"):
+        mounted(requests.Session(), connections=2).get(f"{url}/models")

@@ -16,7 +16,7 @@ from cloudreg.testing.conformance import (
     ServingTests,
     make_version,
 )
-from cloudreg.types import ModelVersion
+from cloudreg.types import CustomMetric, ModelVersion
 
 
 class VertexTests(ServingTests):
@@ -26,6 +26,12 @@ class VertexTests(ServingTests):
     refused_question = b"this is no JSON"
     failing_question = b'{"status": 500, "log": "it hurts"}'
     slow_question = b'{"sleep_s": 1.0}'
+    silent_metric = CustomMetric(
+        name="kit",
+        source="cloud_monitoring",
+        query={"metric": "custom.googleapis.com/kit/nobody_counts_it"},
+        max=1.0,
+    )
     section: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(scope="class")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def saved(path: Path) -> Plan:
     """
     import msgspec
 
+    from cloudreg.catalog import Bill
     from cloudreg.plan import Plan, SavedPlan
 
     known = SavedPlan.load(path)
@@ -80,6 +82,8 @@ def saved(path: Path) -> Plan:
         plan = msgspec.convert(
             {key: document[key] for key in ("request", "changes", "gates", "warnings")}, Plan
         )
+        bills = tuple(Bill.from_json(bill) for bill in document["price"]["endpoints"])
+        plan = replace(plan, bills=bills)
         genuine = plan.fingerprint == known.fingerprint
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InvalidRequest(f"{path} is not a plan that cloudreg saved") from error

@@ -62,6 +62,10 @@ path = ".cloudreg"
 #
 # [[stages.prod.gates]]
 # kind = "card"                 # intended use and limits are written down
+#
+# [[stages.prod.gates]]
+# kind = "budget"               # what the endpoints may cost, with all replicas they may have
+# usd_per_month = 1000
 
 # An endpoint follows a stage of a model: promoting a version deploys it there.
 """
@@ -70,6 +74,8 @@ ENDPOINT = """\
 [endpoints.{name}]
 model = "{model}"
 stage = "staging"
+# gpu = "L4"                    # or {{ min_memory_gib = 24 }}; `cloudreg cost` tells the price
+# schedule = {{ days = "mon-fri", from = "07:00", to = "19:00" }}    # or ttl = "8h"
 """
 
 ROLLOUT = """\

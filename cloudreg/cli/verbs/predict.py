@@ -30,6 +30,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variant", metavar="V", help="ask this one, whatever the weights are")
     parser.add_argument(
+        "--key", metavar="K", help="whose request it is: the same key meets the same variant"
+    )
+    parser.add_argument(
         "--stream", action="store_true", help="print each piece of the answer as it comes"
     )
     parser.add_argument(
@@ -59,17 +62,20 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
     queued = live.kind == "asynchronous" or options.no_wait or options.result
     timeout_s = options.timeout or (QUEUED_S if queued else PREDICT_S)
     if options.result:
-        if options.request != "-" or options.variant:
+        if options.request != "-" or options.variant or options.key:
             raise UsageError("--result takes no request: it was sent before")
         return _told(live, live.pending(options.result).result(timeout_s=timeout_s))
     request = _parsed(*_read(options.request))
     if options.stream:
         return _streamed(live, request, options, desk)
     if options.no_wait:
-        if options.variant:
+        if options.variant or options.key:
             raise UsageError("--no-wait: the endpoint's weights alone choose a variant")
         return _queued(live, request, timeout_s)
-    return _told(live, live.predict(request, variant=options.variant, timeout_s=timeout_s))
+    if options.variant and options.key:
+        raise UsageError("--variant and --key both choose who is asked")
+    chosen_by = {"variant": options.variant, "key": options.key}
+    return _told(live, live.predict(request, **chosen_by, timeout_s=timeout_s))
 
 
 _WAYS = ("stream", "no_wait", "result")
@@ -97,7 +103,8 @@ def _streamed(live: LiveEndpoint, request: Any, options: argparse.Namespace, des
 
     pieces = []
     timeout_s = options.timeout or PREDICT_S
-    with closing(live.stream(request, variant=options.variant, timeout_s=timeout_s)) as answer:
+    chosen_by = {"variant": options.variant, "key": options.key}
+    with closing(live.stream(request, **chosen_by, timeout_s=timeout_s)) as answer:
         for piece in answer:
             desk.show([json.dumps(piece, ensure_ascii=False)])
             if desk.as_json:

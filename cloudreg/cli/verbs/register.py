@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from cloudreg.cli.arguments import json_or_text, pairs
 from cloudreg.cli.desk import Answer
+from cloudreg.cli.verbs.sign import key_arguments, signing_key
 from cloudreg.cli.words import count, facts, metrics, size
 
 if TYPE_CHECKING:
     from cloudreg.cli.desk import Desk
+    from cloudreg.ledger import Seal
     from cloudreg.registry import Registration
 
 
@@ -37,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="training data, of which a digest is recorded",
     )
     parser.add_argument("--card", metavar="FILE.toml", help="the model card")
+    key_arguments(parser, "--sign-key", required=False)
 
 
 def run(options: argparse.Namespace, desk: Desk) -> Answer:
@@ -57,6 +60,8 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
         from cloudreg.importers.directory import read_card
 
         card = read_card(Path(options.card))
+    # Before anything is stored: a key that cannot be read must not leave a version unsigned.
+    key = signing_key(options.sign_key, options.passphrase_env) if options.sign_key else None
     workspace = desk.workspace
     done = workspace.registration(
         options.model,
@@ -68,16 +73,17 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
             lineage=workspace.lineage(data=options.data, seed=options.seed, parameters=parameters),
         ),
     )
+    seal = workspace.sign(done.version, key=key) if key is not None else None
     order = workspace.settings.order
     step = (
         f"cloudreg promote {done.version.ref} --to {order[1]}"
         if len(order) > 1
         else f"cloudreg show {done.version.ref}"
     )
-    return Answer(facts=_facts(done), text=_text(done, order[0]), next=step)
+    return Answer(facts=_facts(done, seal), text=_text(done, order[0], seal), next=step)
 
 
-def _facts(done: Registration) -> dict[str, Any]:
+def _facts(done: Registration, seal: Seal | None) -> dict[str, Any]:
     version = done.version
     return {
         "model": version.model,
@@ -89,10 +95,11 @@ def _facts(done: Registration) -> dict[str, Any]:
         "size": version.manifest.size,
         "sent_bytes": done.sent_bytes,
         "present_bytes": done.present_bytes,
+        "seal": seal,
     }
 
 
-def _text(done: Registration, first: str) -> Iterator[str]:
+def _text(done: Registration, first: str, seal: Seal | None) -> Iterator[str]:
     version, manifest = done.version, done.version.manifest
     if done.created:
         yield f"registered {version.ref} in {first}"
@@ -111,5 +118,6 @@ def _text(done: Registration, first: str) -> Iterator[str]:
             ("inputs", ", ".join(str(t) for t in signature.inputs) if signature else ""),
             ("outputs", ", ".join(str(t) for t in signature.outputs) if signature else ""),
             ("metrics", metrics(manifest.metrics, limit=8)),
+            ("signed", str(seal) if seal is not None else ""),
         ]
     )

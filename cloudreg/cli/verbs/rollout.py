@@ -59,6 +59,8 @@ class UnderWay:
         text += f" by {self.actor} since {when(self.since)}"
         if "percent" in self.progress:
             text += f"; {self.progress.get('endpoint')} at {self.progress['percent']} %"
+        elif "driver" in self.progress:
+            text += f"; the target itself moves the traffic of {self.progress.get('endpoint')}"
         if self.paused:
             text += f"; PAUSED: {self.progress.get('reason', 'no reason given')}"
         if self.gone:

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace, desk: Desk) -> Answer:
             "held": summary.held,
             "approvals": summary.approvals,
             "waivers": summary.waivers,
+            "seals": summary.seals,
             "size": version.manifest.size,
         },
         text=_text(version, summary, stages, today=workspace.registry.today(version.model)),
@@ -72,6 +73,7 @@ def _text(
             ("has held", ", ".join(summary.held)),
             ("approved for", approvals),
             *(("waived", f"{w}{'' if w.counts(today) else ' (ended)'}") for w in summary.waivers),
+            *(("signed", f"{when(seal.at)} with {seal}") for seal in summary.seals),
             *((f"label {key}", value) for key, value in manifest.labels.items()),
         ]
     )

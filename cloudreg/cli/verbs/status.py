@@ -55,15 +55,24 @@ def _next(rows: list[StageStatus], busy: list[UnderWay]) -> str:
         if work.paused or work.gone:
             resume = f"cloudreg rollout resume {work.model}, or " if work.paused else ""
             return f"{resume}cloudreg rollout abort {work.model}"
-    for row in rows:
-        if any(set(shown.numbers) != _wanted(row) for shown in row.shown):
-            return f"cloudreg drift {row.model}"
-        if row.number is not None and any(e.status == "absent" for e in row.endpoints):
-            return "cloudreg plan"
-        for endpoint in row.endpoints:
-            if endpoint.status in ("failed", "degraded"):
-                return f"cloudreg logs {endpoint.name}"
-    return ""
+    return next(filter(None, map(_next_for, rows)), "")
+
+
+def _next_for(row: StageStatus) -> str:
+    silent = any(shown.trouble for shown in row.shown)
+    if silent or any(endpoint.status == "unknown" for endpoint in row.endpoints):
+        return "cloudreg doctor"
+    if row.behind or any(set(shown.numbers) != _wanted(row) for shown in row.shown):
+        return f"cloudreg {'repair' if row.behind else 'drift'} {row.model}"
+    if row.number is not None and any(_misses(e) for e in row.endpoints):
+        return "cloudreg plan"
+    unwell = [e.name for e in row.endpoints if e.status in ("failed", "degraded")]
+    return f"cloudreg logs {unwell[0]}" if unwell else ""
+
+
+def _misses(endpoint: EndpointState) -> bool:
+    """Whether an endpoint is not there and should be, or is there and should not."""
+    return (endpoint.status == "absent") == endpoint.wanted
 
 
 def _wanted(row: StageStatus) -> set[int]:
@@ -74,13 +83,16 @@ def _text(rows: list[StageStatus], busy: list[UnderWay]) -> Iterator[str]:
     cells = []
     for row in rows:
         ref = f"{row.model}:{row.number}" if row.number is not None else None
-        stage = (row.model, row.stage, ref, when(row.since))
+        digest = short(row.digest) if row.digest is not None else None
+        shows = " ".join(s.target for s in row.shown if row.number in s.numbers)
+        stage = (row.model, row.stage, ref, digest, when(row.since), shows)
         endpoints = [_endpoint(endpoint) for endpoint in row.endpoints] or [(None,) * 5]
         for index, endpoint in enumerate(endpoints):
             # The stage is said once, however many endpoints follow it.
-            cells.append((*(stage if index == 0 else (" ",) * 4), *endpoint))
-    head = ("MODEL", "STAGE", "VERSION", "SINCE", "ENDPOINT", "STATUS", "SERVES", "READY", "URL")
-    yield from table(head, cells)
+            cells.append((*(stage if index == 0 else (" ",) * len(stage)), *endpoint))
+    of_stage = ("MODEL", "STAGE", "VERSION", "DIGEST", "SINCE", "SHOWN ON")
+    of_endpoint = ("ENDPOINT", "STATUS", "SERVES", "READY", "URL")
+    yield from table((*of_stage, *of_endpoint), cells)
     notes = [*_troubles(rows), *(f"{work}" for work in busy)]
     if notes:
         yield ""
@@ -91,7 +103,7 @@ def _endpoint(endpoint: EndpointState) -> tuple[str | None, ...]:
     serving = endpoint.serving
     return (
         f"{endpoint.name} on {endpoint.target}",
-        endpoint.status,
+        "resting" if endpoint.status == "absent" and not endpoint.wanted else endpoint.status,
         ", ".join(f"{v.variant} :{v.number} {v.weight} %" for v in serving),
         " ".join(f"{v.ready}/{v.desired}" for v in serving),
         endpoint.url,
@@ -100,13 +112,21 @@ def _endpoint(endpoint: EndpointState) -> tuple[str | None, ...]:
 
 def _troubles(rows: list[StageStatus]) -> Iterator[str]:
     for row in rows:
+        for target, why in row.behind.items():
+            yield f"{target} is behind in {row.stage}: {why}"
         ref = f"{row.model}:{row.number}"
         for shown in row.shown:
-            if set(shown.numbers) != _wanted(row):
+            if shown.trouble:
+                yield f"{shown.target} was not asked about {row.stage}: {shown.trouble}"
+            elif set(shown.numbers) != _wanted(row):
                 found = ", ".join(f"{row.model}:{n}" for n in shown.numbers) or "nothing"
                 truth = ref if row.number is not None else "nothing"
                 yield f"{shown.target} shows {found} in {row.stage}, the ledger says {truth}"
         for endpoint in row.endpoints:
+            if endpoint.timed_by:
+                is_up = "up" if endpoint.wanted else "down"
+                until = f" until {endpoint.until}" if endpoint.until else ""
+                yield f"{endpoint.name}: {is_up}{until} ({endpoint.timed_by})"
             if endpoint.message:
                 yield f"{endpoint.name}: {endpoint.message}"
             for variant in endpoint.serving:

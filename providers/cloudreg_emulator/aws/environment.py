@@ -18,6 +18,10 @@ REGION = "us-east-1"
 ACCESS_KEY_ID = "emulated"
 SECRET_ACCESS_KEY = "emulated"  # noqa: S105  # nobody checks signatures here
 
+_OVER_LOOPBACK = ("S3", "SAGEMAKER_RUNTIME")
+"""As boto3 spells them. A connection is needed for what a connection is about: bytes that obstore
+moves, answers that take too long, come in pieces, or break off."""
+
 _NO_PROXY = ("127.0.0.1", "localhost", "::1")
 
 _TAKEN_AWAY = (
@@ -44,12 +48,15 @@ _TAKEN_AWAY = (
 )
 
 
-def environment(url: str | None, *, region: str = REGION) -> dict[str, str]:
+def environment(
+    url: str | None, *, region: str = REGION, loopback: str | None = None
+) -> dict[str, str]:
     """Return the variables to set.
 
     Args:
         url: Of the server; None in process, where clients are reached without one.
         region: The region that clients ask.
+        loopback: Where those services are asked in process that send and receive bytes.
     """
     variables = {
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -64,8 +71,11 @@ def environment(url: str | None, *, region: str = REGION) -> dict[str, str]:
         "AWS_MAX_ATTEMPTS": "3",
         "AWS_PAGER": "",
     }
+    if loopback is not None:
+        variables |= {f"AWS_ENDPOINT_URL_{service}": loopback for service in _OVER_LOOPBACK}
     if url is not None:
         variables["AWS_ENDPOINT_URL"] = url
+    if url is not None or loopback is not None:
         # obstore refuses plain HTTP unless it is told that it is meant.
         variables["AWS_ALLOW_HTTP"] = "true"
         present = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""

@@ -65,8 +65,17 @@ def _autoscaling() -> tuple[BackendDict[Any], type]:
     return applicationautoscaling_backends, ScalingBackend
 
 
+def _budgets() -> tuple[BackendDict[Any], type]:
+    from moto.budgets.models import budgets_backends
+
+    from cloudreg_emulator.aws.budgets.models import ToldBudgetsBackend
+
+    return budgets_backends, ToldBudgetsBackend
+
+
 SERVICES = {
     "applicationautoscaling": _autoscaling,
+    "budgets": _budgets,
     "cloudwatch": _cloudwatch,
     "iam": _iam,
     "s3": _s3,

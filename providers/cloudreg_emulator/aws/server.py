@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from http.client import responses
 from types import TracebackType
 from typing import Any
@@ -197,31 +197,15 @@ class AwsServer:
         """
         began = time.perf_counter()
         with ExitStack() as stack:
-            listener = stack.enter_context(_listening(self._host, self._port))
-            port = listener.getsockname()[1]
-            self._url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
+            listener = stack.enter_context(listening(self._host, self._port))
+            self._url = address(listener)
             # Before moto makes a session: a profile of the user's that is not there ends it, and
             # a client of this process that names no endpoint would ask the real AWS.
             stack.enter_context(applied(self.environment()))
             emulator = stack.enter_context(Emulator.opened(**self._options, late=True))
             stack.callback(BackendDict.reset)
             stack.enter_context(Ticker(scale=self._options["scale"]))
-            server = Server(
-                self._host,
-                port,
-                _Front(emulator, self._watchers),
-                handler=Handler,
-                fd=listener.fileno(),
-                watched=lambda: bool(self._watchers),
-            )
-            stack.callback(server.server_close)
-            thread = threading.Thread(
-                target=server.serve_forever, args=(0.02,), name="emulator", daemon=True
-            )
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.hang_up)
-            stack.callback(server.shutdown)
+            stack.enter_context(answering(emulator, listener, watchers=self._watchers))
             self._emulator = emulator
             self._stack = stack.pop_all()
         self.started_in_s = time.perf_counter() - began
@@ -284,7 +268,54 @@ class AwsServer:
         return merged(self.environment())
 
 
-def _listening(host: str, port: int) -> contextlib.closing[socket.socket]:
+@contextmanager
+def answering(
+    emulator: Emulator,
+    listener: socket.socket,
+    *,
+    watchers: Sequence[Callable[[Mapping[str, Any]], None]] = (),
+) -> Iterator[None]:
+    """Answer what comes to *listener* for as long as the block lasts.
+
+    Args:
+        emulator: What it is asked of.
+        listener: From `listening`.
+        watchers: See `AwsServer.watch`; more may come.
+    """
+    host, port = listener.getsockname()[:2]
+    server = Server(
+        host,
+        port,
+        _Front(emulator, watchers),
+        handler=Handler,
+        fd=listener.fileno(),
+        watched=lambda: bool(watchers),
+    )
+    thread = threading.Thread(
+        target=server.serve_forever, args=(0.02,), name="emulator", daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.hang_up()
+        thread.join()
+        server.server_close()
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL of what listens."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def listening(host: str, port: int = 0) -> contextlib.closing[socket.socket]:
+    """Take a port, or a free one for 0.
+
+    Raises:
+        AddressInUse: It cannot be had.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

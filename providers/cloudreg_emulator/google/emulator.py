@@ -187,12 +187,12 @@ class Google:
             status, document = self.faults.control(request.method, request.read())
             headers = {"Content-Type": "application/json"}
             return Response(status=status, headers=headers, body=json.dumps(document).encode())
+        if projects.is_for(request.path):
+            return projects.handle(self.place, request)
         if rest.is_for(request.path):
             return rest.handle(self.api, request)
         if self.observing.is_for(request.path):
             return self.observing.handle(request)
-        if projects.is_for(request.path):
-            return projects.handle(self.place, request)
         response = handle_storage(self.storage, request)
         if self._disk is not None and request.method not in ("GET", "HEAD"):
             self._disk.save()

@@ -4,8 +4,13 @@ google-cloud-storage, obstore's users and Terraform's google provider read these
 takes its endpoint in code alone, so what it needs stands in ``VERTEX_EMULATOR_HOST``, in the
 manner of ``STORAGE_EMULATOR_HOST``; `client_options` turns it into arguments.
 
+Terraform's provider joins an address of its own for each product with the rest of a path, so each
+ends with a slash, as the provider demands. A bucket's project it looks up in Compute Engine.
+
 Sources: https://cloud.google.com/python/docs/reference/storage/latest (STORAGE_EMULATOR_HOST),
-https://registry.terraform.io/providers/hashicorp/google/latest/docs/guides/provider_reference
+https://registry.terraform.io/providers/hashicorp/google/latest/docs/guides/provider_reference,
+https://github.com/hashicorp/terraform-provider-google (``google/transport``, and the bucket's
+``setStorageBucket``)
 """
 
 from __future__ import annotations
@@ -28,12 +33,17 @@ _NO_PROXY = ("127.0.0.1", "localhost", "::1")
 _TAKEN_AWAY = (
     "CLOUDSDK_AUTH_ACCESS_TOKEN",
     "CLOUDSDK_CONFIG",
+    "GCLOUD_KEYFILE_JSON",
     "GCLOUD_PROJECT",
     "GOOGLE_API_KEY",
     "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_BILLING_PROJECT",
+    "GOOGLE_CLOUD_KEYFILE_JSON",
     "GOOGLE_CLOUD_QUOTA_PROJECT",
     "GOOGLE_CREDENTIALS",
     "GOOGLE_IMPERSONATE_SERVICE_ACCOUNT",
+    "GOOGLE_UNIVERSE_DOMAIN",
+    "USER_PROJECT_OVERRIDE",
 )
 
 
@@ -54,6 +64,9 @@ def environment(google: Google) -> dict[str, str]:
         "GOOGLE_OAUTH_ACCESS_TOKEN": "emulated",
         "GOOGLE_PROJECT": place.project,
         "GOOGLE_REGION": place.regions[0],
+        "GOOGLE_COMPUTE_CUSTOM_ENDPOINT": f"{google.url}/compute/v1/",
+        "GOOGLE_RESOURCE_MANAGER_CUSTOM_ENDPOINT": f"{google.url}/v1/",
+        "GOOGLE_RESOURCE_MANAGER_V3_CUSTOM_ENDPOINT": f"{google.url}/v3/",
         "GOOGLE_STORAGE_CUSTOM_ENDPOINT": f"{google.url}/storage/v1/",
         "GOOGLE_VERTEX_AI_CUSTOM_ENDPOINT": f"{google.url}/v1/",
         # The metadata of the machine it runs on has other credentials.

@@ -1,6 +1,10 @@
-"""Resource Manager's lookup of a project: its number by its id, and the other way around.
+"""Lookups of a project: its number by its id, and the other way around.
 
-Source: https://cloud.google.com/resource-manager/reference/rest/v3/projects/get
+Resource Manager has them, and Compute Engine, where Terraform's provider looks.
+
+Sources: https://cloud.google.com/resource-manager/reference/rest/v3/projects/get,
+https://cloud.google.com/resource-manager/reference/rest/v1/projects/get and
+https://cloud.google.com/compute/docs/reference/rest/v1/projects/get
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ __all__ = ["METHOD", "grpc_method", "handle", "is_for"]
 
 METHOD = "/google.cloud.resourcemanager.v3.Projects/GetProject"
 
-_PATH = re.compile(r"/v3/(projects/[^/:]+)")
+_PATH = re.compile(r"/(v3|v1|compute/v1)/(projects/[^/:]+)")
 
 
 def is_for(path: str) -> bool:
@@ -32,9 +36,19 @@ def handle(place: Place, request: Request) -> Response:
     assert found is not None
     if request.method != "GET":
         return _json(501, _error(501, "UNIMPLEMENTED", f"{request.method} is not emulated."))
-    project = _project(place, found.group(1))
+    project = _project(place, found.group(2))
     if project is None:
         return _json(403, _error(403, "PERMISSION_DENIED", _DENIED))
+    match found.group(1):
+        case "v1":
+            project = {
+                "projectNumber": str(place.number),
+                "projectId": place.project,
+                "name": place.project,
+                "lifecycleState": "ACTIVE",
+            }
+        case "compute/v1":
+            project = {"kind": "compute#project", "name": place.project}
     return _json(200, project)
 
 

@@ -7,9 +7,11 @@ import socket
 from typing import Any
 
 import boto3
+import obstore
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 from moto import mock_aws
+from obstore.store import S3Store
 
 from cloudreg_emulator.aws import Emulator, aws
 from cloudreg_emulator.aws.environment import applied, environment, merged, taken_away
@@ -199,3 +201,27 @@ def test_no_socket_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     with aws():
         monkeypatch.setattr(socket.socket, "connect", refuse)
         boto3.client("s3").create_bucket(Bucket="bucket")
+
+
+def test_bytes_over_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a loopback clients that are not boto3 reach the same buckets, and all else stays."""
+    reached: list[Any] = []
+    connect = socket.socket.connect
+
+    def note(self: socket.socket, address: Any) -> None:
+        reached.append(address)
+        connect(self, address)
+
+    with aws(loopback=True):
+        s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
+        s3.create_bucket(Bucket="bucket")
+        store = S3Store("bucket", client_options={"allow_http": True})
+        obstore.put(store, "k", b"bytes", mode="create")
+
+        assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == b"bytes"
+        assert boto3.client("sagemaker-runtime").meta.endpoint_url == s3.meta.endpoint_url
+        monkeypatch.setattr(socket.socket, "connect", note)
+        assert sagemaker.list_endpoints()["Endpoints"] == []
+        assert reached == []
+    with socket.socket() as gone, pytest.raises(ConnectionRefusedError):
+        connect(gone, ("127.0.0.1", int(s3.meta.endpoint_url.rpartition(":")[2])))

@@ -94,6 +94,36 @@ def test_an_alarm_rolls_back(
     assert (group.launch.image, group.desired) == ("m1:1", 4)
 
 
+@pytest.mark.parametrize("world", [{"describes": 0, "scale": 1.0}], indirect=True)
+@pytest.mark.parametrize(("value", "config"), [(2.0, "c1"), (0.5, "c2")])
+def test_an_alarm_reads_its_metric(
+    client: Any,
+    make: Any,
+    endpoint: str,
+    other: Callable[[str], Any],
+    alarm: Callable[[str], None],
+    policy: Any,
+    value: float,
+    config: str,
+) -> None:
+    """Nobody sets the alarm by hand: during a bake its metric brings it into ALARM, or does not.
+
+    Source: https://docs.aws.amazon.com/sagemaker/latest/dg/deployment-guardrails-configuration.html
+    """
+    other("cloudwatch").put_metric_data(
+        Namespace="AWS/SageMaker",
+        MetricData=[{"MetricName": "Invocation5XXErrors", "Value": value}],
+    )
+    slowly = policy("CANARY", alarms=("errors",), wait=1)
+    client.update_endpoint(**make.to(DeploymentConfig=slowly))
+    while make.status() == "Updating":
+        time.sleep(0.05)
+    found = client.describe_endpoint(EndpointName="e")
+
+    assert found["EndpointConfigName"] == config
+    assert ("errors" in found.get("FailureReason", "")) == (config == "c1")
+
+
 def test_an_alarm_that_rings_already(
     policy: Any,
     client: Any,

@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 EMULATOR = ROOT / "providers" / "cloudreg_emulator"
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ MUTATIONS = (
         "endpoints.py",
         "deployed.model_version_id = version.version_id",
         'deployed.model_version_id = deployed.model.partition("@")[2]',
-        ("test_deploying.py", "alias_is_frozen or test_deploy"),
+        ("test_deploying.py", "alias_is_frozen"),
     ),
     Mutation(
         "a split may name anybody",
@@ -392,10 +392,9 @@ MUTATIONS = (
     ),
     Mutation(
         "whole numbers stay whole",
-        "predictions.py",
-        "        return json_format.MessageToDict(value)\n",
-        "        found = json_format.MessageToDict(value)\n"
-        "        return int(found) if isinstance(found, float) else found\n",
+        "values.py",
+        "        return number\n",
+        "        return int(number) if number.is_integer() else number\n",
         ("test_predictions.py", "numbers_are_doubles"),
     ),
     Mutation(
@@ -474,13 +473,37 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = [
         one for one in MUTATIONS if not options.word or any(w in one.name for w in options.word)
     ][:: options.sample or 1]
+    files = {
+        file: " or ".join(f"({one.tests[1]})" for one in chosen if one.tests[0] == file)
+        for file in sorted({one.tests[0] for one in chosen})
+    }
     with ThreadPoolExecutor(options.workers) as pool:
-        noticed = list(pool.map(is_noticed, chosen))
+        # What fails of something else notices nothing.
+        sound = dict(zip(files, pool.map(is_sound, files.items()), strict=True))
+        verdicts = list(pool.map(lambda one: verdict(one, sound=sound[one.tests[0]]), chosen))
     print("| bug | noticed |\n|---|---|")
-    for one, found in zip(chosen, noticed, strict=True):
-        print(f"| {one.name} | {'yes' if found else '**no**'} |")
-    print(f"{sum(noticed)} of {len(noticed)} noticed")
-    return 0 if all(noticed) else 1
+    for one, said in zip(chosen, verdicts, strict=True):
+        print(f"| {one.name} | {said} |")
+    noticed = verdicts.count("yes")
+    print(f"{noticed} of {len(chosen)} noticed")
+    return 0 if noticed == len(chosen) else 1
+
+
+def is_sound(tests: tuple[str, str]) -> bool:
+    """Return whether tests pass without any bug."""
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        copy(Path(folder))
+        return run(tests, Path(folder)) == 0
+
+
+def verdict(mutation: Mutation, *, sound: bool) -> str:
+    """Return what the table says of a bug; one that cannot be tried does not stop the others."""
+    if not sound:
+        return "**not tried**: its tests fail without it"
+    try:
+        return "yes" if is_noticed(mutation) else "**no**"
+    except (ValueError, RuntimeError, subprocess.TimeoutExpired) as error:
+        return f"**not tried**: {error}"
 
 
 def is_noticed(mutation: Mutation) -> bool:
@@ -491,22 +514,27 @@ def is_noticed(mutation: Mutation) -> bool:
         RuntimeError: No test ran.
     """
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        copy(Path(folder))
         apply(mutation, Path(folder))
-        code = run(mutation, Path(folder))
+        code = run(mutation.tests, Path(folder))
     # 1 are failed tests; anything else but 0 is a run that says nothing.
     if code not in (0, 1):
         raise RuntimeError(f"{mutation.name}: pytest ended with {code}")
     return code == 1
 
 
+def copy(folder: Path) -> None:
+    """Make a copy of the emulator below *folder*."""
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(EMULATOR, folder / "cloudreg_emulator", ignore=skip)
+
+
 def apply(mutation: Mutation, folder: Path) -> None:
-    """Make a copy of the emulator with the bug in it.
+    """Put the bug into the copy of the emulator below *folder*.
 
     Raises:
         ValueError: There is no place for it, or more than one.
     """
-    skip = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(EMULATOR, folder / "cloudreg_emulator", ignore=skip)
     file = folder / "cloudreg_emulator" / "google" / "vertex" / mutation.file
     text = file.read_text()
     if text.count(mutation.old) != 1:
@@ -514,9 +542,9 @@ def apply(mutation: Mutation, folder: Path) -> None:
     file.write_text(text.replace(mutation.old, mutation.new))
 
 
-def run(mutation: Mutation, folder: Path) -> int:
-    """Run the related tests against the copy, and return pytest's exit code."""
-    file, words = mutation.tests
+def run(tests: tuple[str, str], folder: Path) -> int:
+    """Run tests against the copy, and return pytest's exit code."""
+    file, words = tests
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "0"),

@@ -1,14 +1,15 @@
 """Forks a process for each case, and strikes the n-th change that leaves it for the cloud.
 
 Changes are counted where they leave: each call of boto3 and of obstore that changes something. It
-reads one JSON object a line and answers with the exit status.
+reads one JSON object a line, ``{"cases": […]}`` or ``{"wake": PID}``, and answers with a list: the
+exit status of each case, or ``{"stopped": PID}`` where one halted itself.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -35,13 +36,26 @@ CHANGES = (
 CHANGED = ("sagemaker", "application-autoscaling", "cloudwatch")
 """Services of which something is changed, beside S3."""
 
-VERBS: dict[str, Callable[[Workspace, str], object]] = {
+Verb = Callable[[Workspace, str], object]
+
+
+def race(ws: Workspace, model: str) -> None:
+    """Register a version of this process alone, and take it to the last stage."""
+    folder = ws.root / f"of {os.getpid()}"
+    folder.mkdir()
+    (folder / "weights.txt").write_text(f"weights of {os.getpid()}")
+    version = ws.register(model, folder, lineage=Lineage())
+    ws.promote(version, to="prod")
+
+
+VERBS: dict[str, Verb] = {
     "register": lambda ws, model: ws.register(model, ws.root / "2", lineage=Lineage()),
     "promote": lambda ws, model: ws.promote(f"{model}:2", to="prod"),
     "apply": lambda ws, _: ws.apply(),
     "rollback": lambda ws, model: ws.rollback(model, stage="prod", to=f"{model}:1"),
     "repair": lambda ws, model: ws.repair(model),
     "down": lambda ws, _: ws.down(),
+    "race": race,
 }
 
 assert provider, "imported before the first fork"
@@ -77,41 +91,78 @@ def act(case: dict[str, Any]) -> int:
     faults = Faults([Fault.from_json(f) for f in case["faults"]], record=Path(case["record"]))
     plugins.register(PLUGIN)
     strike(faults)
+    patience = {
+        "wait_s": case.get("wait_s", 60.0),
+        "timeout_s": case.get("timeout_s", 60.0),
+        "lease_s": case.get("lease_s", 60.0),
+    }
     try:
-        with Workspace.load(case["root"], actor="ada", wait_s=30.0, timeout_s=60.0) as ws:
+        with Workspace.load(case["root"], actor=case.get("actor", "ada"), **patience) as ws:
             VERBS[case["verb"]](ws, case["model"])
     except CloudregError as error:
-        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr, flush=True)
+        print(type(error).__name__, error, *getattr(error, "__notes__", ()), sep="\n", flush=True)
         return 1
     return 0
 
 
 def read_descriptions() -> None:
     """Read botocore's descriptions of services before the first fork, and not in each."""
-    loaders.JSONFileLoader.load_file = functools.cache(loaders.JSONFileLoader.load_file)
+    plain = loaders.JSONFileLoader.load_file
+    known: dict[str, Any] = {}
+
+    def load(self: Any, path: str) -> Any:
+        if path not in known:
+            known[path] = plain(self, path)
+        return known[path]
+
+    loaders.JSONFileLoader.load_file = load
     for service in ("s3", "sts", *CHANGED):
         boto3.client(service).close()
+
+
+def born(case: dict[str, Any]) -> int:
+    """Begin a case in a process of its own, and return its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        # A halted process among those of a terminal that is closed would take the others with it.
+        os.setsid()
+        log = os.open(case["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        code = act(case)
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def ended(pid: int, halted: set[int]) -> int | dict[str, int]:
+    """Return how a process ended, or that it halted."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    halted.discard(pid)
+    if not os.WIFSTOPPED(status):
+        return os.waitstatus_to_exitcode(status)
+    halted.add(pid)
+    return {"stopped": pid}
 
 
 def main() -> None:
     """Answer until there are no more questions."""
     read_descriptions()
+    halted: set[int] = set()
     for line in sys.stdin:
-        case = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            try:
-                log = os.open(case["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                code = act(case)
-            except BaseException:
-                traceback.print_exc()
-                code = 70
-            sys.stderr.flush()
-            os._exit(code)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        question = json.loads(line)
+        if "wake" in question:
+            os.kill(question["wake"], signal.SIGCONT)
+            answer = [ended(question["wake"], halted)]
+        else:
+            answer = [ended(pid, halted) for pid in [born(case) for case in question["cases"]]]
+        print(json.dumps(answer), flush=True)
+    for pid in halted:
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ def prepare(verb: str, project: Any) -> None:
         project.promote(ws, 1)
         if verb in ("promote", "rollback", "repair"):
             project.register(ws, 2)
+        if verb == "register":
+            project.build(2)
         if verb == "rollback":
             project.promote(ws, 2)
         if verb == "repair":

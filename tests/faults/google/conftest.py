@@ -19,6 +19,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
 
 from cloudreg import Workspace, artifacts, plugins
+from cloudreg.errors import Unavailable
 from cloudreg.manifest import Lineage
 from cloudreg.operations import poll_until
 from cloudreg.testing.base import fresh
@@ -41,6 +42,8 @@ image = "us-central1-docker.pkg.dev/emulated-project/serve/stand-in:1"
 deployment_timeout_s = 600
 endpoint_url = "{url}"
 storage_url = "{url}"
+grpc_address = "http://{grpc}"
+{way}
 
 [stages.dev]
 [stages.prod]
@@ -51,11 +54,19 @@ ENDPOINT = """
 model = "{model}"
 stage = "prod"
 gpu = "L4"
+min_replicas = {least}
 max_replicas = 2
 gpu_utilization = 60
 env = {{ KIT_MARK = "its own" }}
 rollout = {{ strategy = "canary", steps = [50, 100] }}
 """
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "REST": ("Google Cloud", {}),
+    "gRPC": ("Google Cloud over gRPC", {"transport": "grpc"}),
+    "to zero": ("Google Cloud, replicas that rest", {"preview": True}),
+}
+"""How targets speak, what their figures are called, and what their section says more."""
 
 
 class Cloud:
@@ -63,6 +74,7 @@ class Cloud:
 
     def __init__(self, facts: dict[str, Any]) -> None:
         self.url = facts["clouds"][0]["url"]
+        self.grpc = facts["clouds"][0]["grpc"]
         options: dict[str, Any] = {
             "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
             "transport": "rest",
@@ -151,9 +163,12 @@ class Cloud:
 class Project:
     """One model with its bucket's prefix and its endpoint; no other case shares them."""
 
-    def __init__(self, root: Path, cloud: Cloud, forge: Callable[[dict[str, Any]], Any]) -> None:
+    def __init__(
+        self, root: Path, cloud: Cloud, forge: Callable[[dict[str, Any]], Any], *, way: str
+    ) -> None:
         self.root, self.cloud = root, cloud
         self.model = fresh("crash")
+        self.family, self._section = WAYS[way]
         self.log = root / "forge.log"
         self._forge = forge
         self._record = root / "calls.jsonl"
@@ -162,7 +177,15 @@ class Project:
     def configure(self, *, endpoint: bool) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         text = CONFIGURATION + (ENDPOINT if endpoint else "")
-        (self.root / "cloudreg.toml").write_text(text.format(model=self.model, url=self.cloud.url))
+        section = "\n".join(f"{key} = {json.dumps(said)}" for key, said in self._section.items())
+        text = text.format(
+            model=self.model,
+            url=self.cloud.url,
+            grpc=self.cloud.grpc,
+            way=section,
+            least=0 if "preview" in self._section else 1,
+        )
+        (self.root / "cloudreg.toml").write_text(text)
 
     def open(self, actor: str = "bea") -> Workspace:
         return Workspace.load(self.root, actor=actor, wait_s=60.0, timeout_s=60.0)
@@ -233,10 +256,24 @@ class Project:
         shown = sorted(v.labels["cloudreg-number"] for v in self.cloud.versions(self.model))
         assert shown == sorted(map(str, numbers)), "one version of each digest, and no other"
         if serves is not None:
-            assert json.loads(ws.endpoint(self.model).invoke(b"{}"))["number"] == serves
+            assert self.served(ws) == serves
             (deployed,) = self.cloud.endpoint(self.model).deployed_models
             assert deployed.display_name.startswith(f"{self.model}-{serves}-")
         self.check_empty(ws)
+
+    def served(self, ws: Workspace) -> int:
+        """Return which version answers; the first request wakes a replica that rests."""
+
+        def asked() -> bytes | None:
+            try:
+                return ws.endpoint(self.model).invoke(b"{}")
+            except Unavailable:
+                if "preview" in self._section:
+                    return None
+                raise
+
+        said = poll_until(asked, bool, timeout_s=30.0, max_interval_s=0.2)
+        return int(json.loads(said or b"{}")["number"])
 
     def quiet(self) -> bool:
         """Return whether what was begun ended."""
@@ -305,14 +342,14 @@ def forge(cloud: Cloud) -> Iterator[Callable[[dict[str, Any]], Any]]:
 @pytest.fixture
 def project(
     cloud: Cloud, tmp_path: Path, forge: Callable[..., Any]
-) -> Iterator[Callable[[], Project]]:
+) -> Iterator[Callable[..., Project]]:
     """Return new projects, one after the other; the one before has left nothing."""
     made: list[Project] = []
 
-    def make() -> Project:
+    def make(way: str = "REST") -> Project:
         if made:
             made[-1].clean()
-        made.append(Project(tmp_path / f"p{len(made)}", cloud, forge))
+        made.append(Project(tmp_path / f"p{len(made)}", cloud, forge, way=way))
         return made[-1]
 
     yield make

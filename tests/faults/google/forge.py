@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import grpc
 import obstore
 import requests
 
@@ -30,6 +31,9 @@ from cloudreg_vertex import PLUGIN, provider
 
 LOOKS = re.compile(r"entries:list$|[pP]redict$|timeSeries")
 """Paths that are asked with POST and change nothing."""
+
+RPC_LOOKS = ("Get", "List", "Predict", "RawPredict", "StreamRawPredict")
+"""How the names of RPCs begin that change nothing."""
 
 Verb = Callable[[Workspace, str], object]
 
@@ -60,6 +64,9 @@ VERBS: dict[str, Verb] = {
     "down": lambda ws, _: ws.down(),
     "race": race,
     "create": create,
+    "batch": lambda ws, model: ws.batch(
+        f"{model}:1", ws.root / "data.jsonl", output=ws.root / "out"
+    ),
 }
 
 assert provider, "imported before the first fork"
@@ -68,11 +75,13 @@ assert provider, "imported before the first fork"
 def warm() -> None:
     """Import what every case needs, so that it is not imported anew in each."""
     import google.cloud.aiplatform_v1
+    import google.cloud.aiplatform_v1beta1
     import google_crc32c
 
     import cloudreg_vertex.machines
 
     assert google.cloud.aiplatform_v1
+    assert google.cloud.aiplatform_v1beta1
     assert google_crc32c
     assert cloudreg_vertex.machines
 
@@ -99,6 +108,29 @@ def strike(faults: Faults) -> None:
         return faults.around("gcp", "obstore", f"DELETE {paths}", lambda: delete(store, paths))
 
     obstore.delete = gone  # type: ignore[assignment]
+    strike_rpcs(faults)
+
+
+def strike_rpcs(faults: Faults) -> None:
+    """Let *faults* see every RPC that changes something."""
+    plain = grpc.insecure_channel
+
+    class Struck(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc has no types
+        def intercept_unary_unary(self, proceed: Any, details: Any, request: Any) -> Any:
+            service, _, rpc = str(details.method).rpartition("/")
+            if rpc.startswith(RPC_LOOKS):
+                return proceed(details, request)
+            about = dict(details.metadata or ()).get("x-goog-request-params", "")
+            return faults.around(
+                "gcp",
+                "grpc",
+                f"{service.rpartition('.')[2]}.{rpc} {unquote(about)}",
+                lambda: proceed(details, request),
+            )
+
+    grpc.insecure_channel = lambda *arguments, **options: grpc.intercept_channel(
+        plain(*arguments, **options), Struck()
+    )
 
 
 def act(case: dict[str, Any]) -> int:
@@ -106,7 +138,7 @@ def act(case: dict[str, Any]) -> int:
     faults = Faults([Fault.from_json(f) for f in case["faults"]], record=Path(case["record"]))
     plugins.register(PLUGIN)
     strike(faults)
-    patience = {"wait_s": 120.0, "timeout_s": 60.0, "lease_s": case.get("lease_s", 60.0)}
+    patience = {"wait_s": 120.0, "timeout_s": 60.0, "lease_s": 60.0, **case.get("patience", {})}
     try:
         with Workspace.load(case["root"], actor=case.get("actor", "ada"), **patience) as ws:
             VERBS[case["verb"]](ws, case["model"])

@@ -30,11 +30,19 @@ ENDS: dict[str, dict[str, Any]] = {
     "down": {"dev": 1, "prod": 1, "serves": None},
 }
 SAMPLE = [
-    ("register", "killed after", 7),
-    ("apply", "killed after", 5),
-    ("promote", "lost answer", 4),
-    ("repair", "killed before", 2),
-    ("down", "lost answer", 3),
+    ("REST", "register", "killed after", 7),
+    ("REST", "apply", "killed after", 5),
+    ("REST", "promote", "lost answer", 4),
+    ("REST", "repair", "killed before", 2),
+    ("REST", "down", "lost answer", 3),
+    ("gRPC", "promote", "killed after", 4),
+    ("to zero", "apply", "lost answer", 5),
+]
+MATRIX = [
+    *(("REST", verb) for verb in ENDS),
+    *(("gRPC", verb) for verb in ENDS),
+    # What is registered has no replicas.
+    *(("to zero", verb) for verb in ENDS if verb != "register"),
 ]
 MAX_CALLS = 120
 
@@ -77,12 +85,14 @@ def again(verb: str, ws: Workspace, model: str) -> None:
             ws.down()
 
 
-def survive(verb: str, kind: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
+def survive(
+    way: str, verb: str, kind: str, project: Any, tally: Any, numbers: Iterable[int]
+) -> int:
     """Strike the changes of these numbers, check what is left each time, and return how many."""
     struck = 0
-    family = f"Google Cloud, {kind}"
     for number in numbers:
-        here = project()
+        here = project(way)
+        family = f"{here.family}, {kind}"
         prepare(verb, here)
         code = here.crash(verb, Fault(call=number, **FAULTS[kind]))
         calls = here.calls()
@@ -106,18 +116,20 @@ def survive(verb: str, kind: str, project: Any, tally: Any, numbers: Iterable[in
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("verb", "kind", "number"), SAMPLE)
+@pytest.mark.parametrize(("way", "verb", "kind", "number"), SAMPLE)
 def test_sample(
-    verb: str, kind: str, number: int, project: Callable[..., object], tally: Any
+    way: str, verb: str, kind: str, number: int, project: Callable[..., object], tally: Any
 ) -> None:
     """One change of each verb survives a fault."""
-    assert survive(verb, kind, project, tally, [number]) == 1
+    assert survive(way, verb, kind, project, tally, [number]) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", FAULTS)
-@pytest.mark.parametrize("verb", ENDS)
-def test_every_change(verb: str, kind: str, project: Callable[..., object], tally: Any) -> None:
-    """Every change that a verb sends survives each fault."""
-    assert survive(verb, kind, project, tally, range(1, MAX_CALLS + 1))
+@pytest.mark.parametrize(("way", "verb"), MATRIX)
+def test_every_change(
+    way: str, verb: str, kind: str, project: Callable[..., object], tally: Any
+) -> None:
+    """Every change that a verb sends survives each fault, however it is sent."""
+    assert survive(way, verb, kind, project, tally, range(1, MAX_CALLS + 1))

@@ -15,16 +15,20 @@ from cloudreg import Workspace
 from cloudreg.testing.faults import Action, Fault, When
 
 LEASE_S = 0.5
+PATIENCE_S = 900.0
+"""Of one of many: each waits until all before it have promoted."""
+
 MOMENTS = {"before": When.BEFORE, "after": When.AFTER}
 SLEEPERS = ("promote", "apply", "down")
+SPOKEN = ("REST", "gRPC")
 MAX_CALLS = 60
 
 
-def race(project: Callable[[], Any], tally: Any, *, racers: int) -> None:
+def race(way: str, project: Callable[..., Any], tally: Any, *, racers: int) -> None:
     """Let processes register and promote at once, and look at what they leave."""
-    family = f"Google Cloud, {racers} processes at once"
+    here = project(way)
+    family = f"{here.family}, {racers} processes at once"
     tally.tried[family] = racers
-    here = project()
     here.register(1)
     here.configure(endpoint=True)
     here.promote(1)
@@ -35,6 +39,7 @@ def race(project: Callable[[], Any], tally: Any, *, racers: int) -> None:
             actor=name,
             record=str(here.root / f"{name}.jsonl"),
             log=str(here.root / f"{name}.log"),
+            patience={"wait_s": PATIENCE_S, "timeout_s": PATIENCE_S},
         )
         for name in names
     ]
@@ -75,15 +80,17 @@ def overtake(verb: str, ws: Workspace, model: str) -> None:
             ws.apply()
 
 
-def sleep(verb: str, moment: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
+def sleep(
+    way: str, verb: str, moment: str, project: Any, tally: Any, numbers: Iterable[int]
+) -> int:
     """Halt a process at the changes of these numbers, and wake it too late; return how many."""
     slept = 0
-    family = f"Google Cloud, a process that sleeps {moment} a change"
     for number in numbers:
-        here = project()
+        here = project(way)
+        family = f"{here.family}, a process that sleeps {moment} a change"
         prepare(verb, here)
         fault = Fault(call=number, when=MOMENTS[moment], action=Action.STOP)
-        halted = here.crash(verb, fault, lease_s=LEASE_S)
+        halted = here.crash(verb, fault, patience={"lease_s": LEASE_S})
         calls = here.calls()
         if len(calls) < number:
             assert halted == 0, here.log.read_text()
@@ -137,12 +144,12 @@ def edit_traffic(here: Any) -> None:
 EDITS = {"alias": edit_alias, "traffic": edit_traffic}
 
 
-def meddle(edit: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
+def meddle(way: str, edit: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
     """Edit in a console while a promotion is at the changes of these numbers; return how many."""
     edited = 0
-    family = "Google Cloud, a promotion against an edit in the console"
     for number in numbers:
-        here = project()
+        here = project(way)
+        family = f"{here.family}, a promotion against an edit in the console"
         here.register(1)
         here.configure(endpoint=True)
         here.promote(1)
@@ -175,42 +182,49 @@ def meddle(edit: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
 
 
 @pytest.mark.timeout(300)
-def test_two_at_once(project: Callable[[], Any], tally: Any) -> None:
+@pytest.mark.parametrize("way", SPOKEN)
+def test_two_at_once(way: str, project: Callable[..., Any], tally: Any) -> None:
     """Two processes that register and promote at once both succeed, and leave one truth."""
-    race(project, tally, racers=2)
+    race(way, project, tally, racers=2)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_eight_at_once(project: Callable[[], Any], tally: Any) -> None:
-    """Eight processes that register and promote at once all succeed, and leave one truth."""
-    race(project, tally, racers=8)
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("way", "racers"), [("REST", 8), ("REST", 32), ("gRPC", 32)])
+def test_many_at_once(way: str, racers: int, project: Callable[..., Any], tally: Any) -> None:
+    """Many processes that register and promote at once all succeed, and leave one truth."""
+    race(way, project, tally, racers=racers)
 
 
 @pytest.mark.timeout(300)
-def test_sleeper(project: Callable[[], Any], tally: Any) -> None:
+@pytest.mark.parametrize(("way", "number"), [("REST", 4), ("gRPC", 7)])
+def test_sleeper(way: str, number: int, project: Callable[..., Any], tally: Any) -> None:
     """A deployment that comes too late is fenced afterwards, and what it took is given back."""
-    assert sleep("promote", "before", project, tally, [4]) == 1
+    assert sleep(way, "promote", "before", project, tally, [number]) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("verb", SLEEPERS)
-def test_every_sleeper(verb: str, moment: str, project: Callable[[], Any], tally: Any) -> None:
+@pytest.mark.parametrize("way", SPOKEN)
+def test_every_sleeper(
+    way: str, verb: str, moment: str, project: Callable[..., Any], tally: Any
+) -> None:
     """Whoever sleeps at any change, and wakes when others have taken over, changes no more."""
-    assert sleep(verb, moment, project, tally, range(1, MAX_CALLS + 1))
+    assert sleep(way, verb, moment, project, tally, range(1, MAX_CALLS + 1))
 
 
 @pytest.mark.timeout(300)
-def test_edit(project: Callable[[], Any], tally: Any) -> None:
+def test_edit(project: Callable[..., Any], tally: Any) -> None:
     """Traffic that somebody moves in the middle of a canary is not taken for the canary's."""
-    assert meddle("traffic", project, tally, [10]) == 1
+    assert meddle("REST", "traffic", project, tally, [10]) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("edit", EDITS)
-def test_every_edit(edit: str, project: Callable[[], Any], tally: Any) -> None:
+@pytest.mark.parametrize("way", SPOKEN)
+def test_every_edit(way: str, edit: str, project: Callable[..., Any], tally: Any) -> None:
     """An edit in the console at any moment of a promotion is told and mended, and loses nothing."""
-    assert meddle(edit, project, tally, range(1, MAX_CALLS + 1))
+    assert meddle(way, edit, project, tally, range(1, MAX_CALLS + 1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,15 +40,17 @@ class Trouble:
         verb: What is done meanwhile.
         fault: What goes wrong, as the emulator is told.
         ends: Name of the error that it ends with; empty where it goes well all the same.
+        way: How the target speaks.
     """
 
     verb: str
     fault: dict[str, Any] = field(default_factory=dict)
     ends: str = ""
+    way: str = "REST"
 
     def __str__(self) -> str:
         shown = [str(v) for k, v in self.fault.items() if k != "service"]
-        return f"{self.verb}-{'-'.join(shown)}"
+        return "-".join(([] if self.way == "REST" else [self.way]) + [self.verb, *shown])
 
 
 def troubles() -> Iterator[Trouble]:
@@ -116,6 +118,9 @@ def bodies() -> Iterator[Trouble]:
         for kind in ("throttle", "error", "lost"):
             yield Trouble(verb="register", fault={**here, "kind": kind})
         yield Trouble(verb="register", fault={**here, "kind": "lost", "status": 0})
+        for kind in ("denied", "expired"):
+            refused = {**here, "kind": kind, "count": 1000}
+            yield Trouble(verb="register", fault=refused, ends="PermissionDenied")
     body: dict[str, Any] = {"service": STORAGE, "operation": "objects.get"}
     for after in range(4):
         yield Trouble(verb="promote", fault={**body, "kind": "truncated", "after": after})
@@ -125,19 +130,26 @@ def bodies() -> Iterator[Trouble]:
         yield Trouble(verb="promote", fault=garbled, ends=ends)
 
 
-TROUBLES = [*troubles(), *endings(), *looks(), *bodies()]
+VERTEX_TROUBLES = [*troubles(), *endings(), *looks()]
+TROUBLES = [
+    *VERTEX_TROUBLES,
+    *bodies(),
+    # Objects go by HTTP whatever the rest does.
+    *(replace(trouble, way="gRPC") for trouble in VERTEX_TROUBLES),
+]
 SAMPLE = (
     "apply-DeployModel-failed-quota",
     "register-UploadModel-lost-503",
     "promote-objects.get-garbled-0",
+    "gRPC-promote-UpdateEndpoint-lost-0",
 )
 
 
 def meet(trouble: Trouble, project: Any, tally: Any) -> None:
     """Do a verb while something goes wrong, and again when all is well."""
-    family = "Google Cloud, trouble of the service"
+    here = project(trouble.way)
+    family = f"{here.family}, trouble of the service"
     tally.tried[family] = tally.tried.get(family, 0) + 1
-    here = project()
     crash.prepare(trouble.verb, here)
     fault = {k: v.format(model=here.model) if isinstance(v, str) else v
              for k, v in trouble.fault.items()}  # fmt: skip

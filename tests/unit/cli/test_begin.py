@@ -54,7 +54,7 @@ def test_init_comments(empty: Path) -> None:
     settings = load(path)
 
     kinds = [table["kind"] for table in settings.stages["prod"].gates or ()]
-    assert kinds == ["metric", "golden", "signature", "lineage", "card"]
+    assert kinds == ["metric", "golden", "signature", "lineage", "card", "budget"]
     assert settings.stages["prod"].approvals == 1
     assert settings.endpoints["churn-staging"].rollout.noun().steps == (10, 50, 100)
 

@@ -76,6 +76,37 @@ def test_predict_as_json(at_first: Any, cloudreg: Any) -> None:
     assert said.json["answer"]["number"] == 1
 
 
+def test_predict_by_key(at_first: Any, cloudreg: Any) -> None:
+    """A key chooses who is asked, and not together with a variant."""
+    assert cloudreg("predict", "churn-staging", "{}", "--key", "user-42", "--json").code == 0
+    both = cloudreg("predict", "churn-staging", "{}", "--key", "user", "--variant", "primary")
+    assert (both.code, "both choose" in both.err) == (64, True)
+
+
+def test_compare_online(at_first: Any, cloudreg: Any) -> None:
+    """What each variant answered lately stands beside the metrics of its version."""
+    for _ in range(3):
+        cloudreg("predict", "churn-staging", "{}")
+    said = cloudreg("compare", "churn@staging", "--online")
+    (row,) = cloudreg("compare", "churn", "--online", "--window", "60", "--json").json["variants"]
+
+    assert said.code == 0, said.err
+    assert "ENDPOINT" in said.out
+    assert "churn-staging  primary  churn:1  100 %" in said.out
+    assert (row["variant"], row["number"]) == ("primary", 1)
+    assert row["online"]["requests"] >= 3
+    assert row["online"]["p95_ms"] > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("churn:1",), ("churn:1", "churn:2", "--online"), ("churn:1", "churn:2", "--window", "9")],
+)
+def test_compare_with_what(at_first: Any, cloudreg: Any, words: tuple[str, ...]) -> None:
+    """Two versions are compared, or the variants of one model's endpoints."""
+    assert cloudreg("compare", *words).code == 64
+
+
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [

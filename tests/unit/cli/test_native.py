@@ -17,6 +17,8 @@ role = "arn:aws:iam::123456789012:role/model-servers"
 model = "churn"
 stage = "prod"
 target = "aws"
+pool = "shared"
+memory_mib = 2048
 """
 
 
@@ -48,6 +50,7 @@ def test_policy(project: Any, cloudreg: Any) -> None:
     assert {one["Effect"] for one in said["policy"]["Statement"]} == {"Allow", "Deny"}
     assert {one["Effect"] for one in document["Statement"]} == {"Allow"}
     assert "endpoint/churn-prod" in json.dumps(document)
+    assert "endpoint/shared" in json.dumps(document)  # the pool that it is in
     assert project.files() == before
 
 

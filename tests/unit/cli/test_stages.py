@@ -352,3 +352,20 @@ def test_unknown_model(churn: Any, cloudreg: Any) -> None:
         said = cloudreg(*line.split())
         assert said.code == 1, line
         assert "no model 'nope'" in said.err, line
+
+
+def test_history_of_a_day(churn: Any, cloudreg: Any) -> None:
+    """What a stage held on a day is told with its times; a day before has nothing."""
+    assert cloudreg("promote", "churn:1", "--to", "staging", "--quiet").code == 0
+    today = cloudreg("history", "churn", "--at", "2099-01-01", "--json").json["past"]
+    assert [(one["stage"], one["number"], one["until"]) for one in today["held"]] == [
+        ("dev", 2, None),
+        ("staging", 1, None),
+    ]
+    said = cloudreg("history", "churn", "--at", "2099-01-01").out.splitlines()
+    assert said[0] == "churn from 2099-01-01T00:00:00Z to 2099-01-02T00:00:00Z"
+    assert said[2].split() == ["STAGE", "VERSION", "DIGEST", "SINCE", "UNTIL", "BY"]
+    assert "nothing was in any stage" in cloudreg("history", "churn", "--at", "2020-01-01").out
+    wrong = cloudreg("history", "churn", "--at", "2020-01-01", "--verify")
+    assert (wrong.code, "one at a time" in wrong.err) == (64, True)
+    assert cloudreg("history", "churn", "--at", "May").code == 64

@@ -52,6 +52,33 @@ def test_equal_state(ledger, register, kit):
     assert reader.version(3).held == ("dev", "prod")
 
 
+def test_endpoints_that_rest_in_a_checkpoint(ledger, register, kit):
+    """When the ttl of an endpoint that is gone began is known beyond a checkpoint."""
+    store = kit.Memory()
+    writer = ledger(store=store)
+    register(writer, 1)
+    began = "2026-11-25T04:00:00+00:00"
+    for root, data in (
+        ("a", {"endpoints": {"one": {"target": "t", "spec": {}}, "two": None}}),
+        ("b", {"endpoints": {"one": None}, "rests": {"one": began}}),
+        ("c", {"endpoints": {"three": None}, "rests": {"three": began}}),
+        ("d", {"endpoints": {"three": {"target": "t", "spec": {}}}}),
+    ):
+        for kind, said in (("intent", {"verb": "apply", "until": 9}), ("done", data)):
+            draft = Draft(kind=kind, root=root, data=said)
+            writer.append(lambda _, draft=draft: draft, op=root)
+    note = Draft(kind="note", root="touch", data={"touched": ["four"]})
+    touched = writer.append(lambda _: note, op="touch")
+    register(writer, 2 * EVERY)
+
+    assert keys(store, "checkpoints/")
+    reader = ledger(store=store).read()
+    # What is deployed again has its own time; what somebody took down has none.
+    assert reader.served == {"one": began, "four": touched.at}
+    assert reader.served == scratch(ledger(store=store)).served
+    assert verify(ledger(store=store)).problems == ()
+
+
 def test_open_intent_in_a_checkpoint(ledger, register, kit):
     """An operation that is under way while a checkpoint is made is under way after it."""
     store = kit.Memory()

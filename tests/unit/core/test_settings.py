@@ -302,7 +302,7 @@ def test_hints(read):
     """An unknown key comes with those that are known, and an unknown name with those there are."""
     with pytest.raises(ConfigError) as refused:
         read("[stages.dev]\napproval = 1\n")
-    assert refused.value.hint == "known are targets, approvals, gates"
+    assert refused.value.hint == "known are targets, approvals, signed_by, commit, gates"
     with pytest.raises(ConfigError) as refused:
         read(LIVE.replace("prod", "live"))
     assert refused.value.hint == "there are dev, staging, prod"

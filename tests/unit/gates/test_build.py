@@ -14,7 +14,13 @@ from cloudreg.gates.agreement import Tolerance
 @pytest.mark.parametrize("kind", gates.KINDS)
 def test_every_kind(kind: str) -> None:
     """Every kind that is listed exists, and is called what the list calls it."""
-    needed = {"metric": {"name": "auc", "min": 1}, "golden": {"path": "golden.json"}}
+    needed: dict[str, dict[str, Any]] = {
+        "metric": {"name": "auc", "min": 1},
+        "golden": {"path": "golden.json"},
+        "signed": {"keys": ["release"]},
+        "parity": {"path": "golden.json"},
+        "budget": {"usd_per_month": 100},
+    }
 
     gate = gates.build({"kind": kind, **needed.get(kind, {})})
 

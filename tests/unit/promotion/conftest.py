@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from cloudreg import Workspace, plugins
-from cloudreg.errors import CloudregError
+from cloudreg.errors import CloudregError, Unavailable
 from cloudreg.manifest import Lineage
 from cloudreg.operations import wait
 from cloudreg.provider import ProviderContext, ProviderPlugin
@@ -51,27 +51,47 @@ def until(ask: Callable[[], Any], *, timeout_s: float = 20.0) -> Any:
 class Scripted:
     """A backend some of whose verbs go through a script."""
 
-    VERBS = frozenset({"create", "update", "delete", "publish", "point", "withdraw", "put", "open"})
+    VERBS = frozenset(
+        {"create", "update", "delete", "publish", "point", "withdraw", "put", "open", "metrics"}
+    )
 
-    def __init__(self, backend: Any, target: str, script: Callable[[], Script | None]) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        target: str,
+        script: Callable[[], Script | None],
+        silent: Callable[[], set[str]],
+    ) -> None:
         self._backend, self._target, self._script = backend, target, script
+        self._silent = silent
 
     def __getattr__(self, verb: str) -> Any:
         real = getattr(self._backend, verb)
+        if self._target in self._silent():
+            return self._refuse
         script = self._script()
         if verb not in self.VERBS or script is None:
             return real
         return lambda *args, **named: script(self._target, verb, args, lambda: real(*args, **named))
 
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise Unavailable(f"{self._target} does not answer", target=self._target)
+
 
 class ScriptedProvider:
     """A local target whose backends are scripted."""
 
-    def __init__(self, provider: Any, target: str, script: Callable[[], Script | None]) -> None:
+    def __init__(
+        self,
+        provider: Any,
+        target: str,
+        script: Callable[[], Script | None],
+        silent: Callable[[], set[str]],
+    ) -> None:
         self.capabilities = provider.capabilities
-        self.store = Scripted(provider.store, target, script)
-        self.registry = Scripted(provider.registry, target, script)
-        self.endpoints = Scripted(provider.endpoints, target, script)
+        self.store = Scripted(provider.store, target, script, silent)
+        self.registry = Scripted(provider.registry, target, script, silent)
+        self.endpoints = Scripted(provider.endpoints, target, script, silent)
 
     def close(self) -> None:
         pass
@@ -116,6 +136,8 @@ class House:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.script: Script | None = None
+        self.silent: set[str] = set()
+        """Scripted targets of which nothing answers."""
         self._open: list[Workspace] = []
 
     def configure(
@@ -186,11 +208,17 @@ class House:
 
     def opened(self, settings: Any, context: ProviderContext) -> Any:
         """Open a scripted target."""
-        return ScriptedProvider(PLUGIN.open(settings, context), context.target, lambda: self.script)
+        return ScriptedProvider(
+            PLUGIN.open(settings, context),
+            context.target,
+            lambda: self.script,
+            lambda: self.silent,
+        )
 
     def clean(self) -> None:
         """Remove all endpoints; kill, by its id, whatever does not go."""
         self.script = None
+        self.silent.clear()
         for folder in self.root.glob(".*/endpoints"):
             settings = PLUGIN.settings()(path=folder.parent.name)
             context = ProviderContext(target="cleaning", root=self.root)

@@ -165,3 +165,68 @@ def test_silent_return_to_the_old(house: Any, live: Live) -> None:
     ws.repair("churn")
     assert house.served(ws) == 2
     house.check_truth(ws)
+
+
+def test_endpoint_that_the_ledger_does_not_know(house: Any, live: Live) -> None:
+    """An endpoint of the model that was made by hand is found; a repair leaves it alone."""
+    ws = live()
+    backend = ws.targets["local"].endpoints
+    spec = replace(ws.endpoint("churn-prod").describe().spec, name="churn-hand")
+    wait(backend.create(spec, artifacts={v.digest: ws.version("churn:1") for v in spec.variants}))
+    [found] = ws.drift("churn")
+    assert (found.kind, found.name, found.actual) == ("foreign", "churn-hand", "there")
+    assert ws.repair("churn").differences == ()
+    assert backend.endpoint("churn-hand") is not None
+    ws.down("churn-hand")
+    house.check_truth(ws)
+
+
+def test_three_ways(house: Any, live: Live) -> None:
+    """What the configuration asks for by now is told beside what was applied and what is there."""
+    ws = live(versions=1)
+    change(ws, env={"STANDIN_MARK": "hand"})
+    text = (house.root / "cloudreg.toml").read_text()
+    (house.root / "cloudreg.toml").write_text(text + 'env = { STANDIN_MARK = "file" }\n')
+    later = house.open()
+    [found] = later.drift("churn")
+    assert (found.ledger, found.actual, found.wanted) == ("None", "hand", "file")
+    assert str(found).endswith("is hand, the ledger says None, and now file is wanted")
+
+
+def test_target_that_does_not_answer(house: Any) -> None:
+    """One that is silent is told, in drift and in status; the others are compared all the same."""
+    house.configure(
+        """
+[endpoints.churn-prod]
+model = "churn"
+stage = "prod"
+
+[endpoints.churn-far]
+model = "churn"
+stage = "prod"
+target = "far"
+""",
+        provider="scripted",
+        targets={"local": "", "far": ""},
+        stages={"prod": 'gates = []\ntargets = ["local", "far"]'},
+    )
+    ws = house.open()
+    house.register(ws)
+    ws.promote("churn:1", to="staging")
+    ws.promote("churn:1", to="prod")
+    house.silent.add("far")
+    change(ws, env={"STANDIN_MARK": "hand"})
+    silent, hand = ws.drift("churn")
+    assert (silent.kind, silent.target) == ("target", "far")
+    assert "far was not compared: far does not answer" in str(silent)
+    assert (hand.target, hand.actual) == ("local", "hand")
+
+    prod = next(row for row in ws.status("churn") if row.stage == "prod")
+    assert [(s.target, s.numbers, bool(s.trouble)) for s in prod.shown] == [
+        ("local", (1,), False),
+        ("far", (), True),
+    ]
+    assert sorted((e.name, e.status) for e in prod.endpoints) == [
+        ("churn-far", "unknown"),
+        ("churn-prod", "ready"),
+    ]

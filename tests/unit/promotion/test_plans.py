@@ -58,6 +58,8 @@ def test_plan_of_a_promotion(house: Any, live: Live) -> None:
         f"  pass  stage_order: {preview.plan.gates[0].reason}",
         f"  pass  format: {preview.plan.gates[1].reason}",
         "",
+        "Price: nothing is paid for.",
+        "",
         "Plan: 0 to create, 2 to change, 0 to destroy.",
     ]
     assert house.kinds(ws) == before

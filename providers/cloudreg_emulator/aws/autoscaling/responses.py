@@ -17,7 +17,8 @@ from cloudreg_emulator.aws.autoscaling.errors import Refused, invalid
 from cloudreg_emulator.aws.autoscaling.models import SERVICE, ScalingBackend
 from cloudreg_emulator.aws.autoscaling.policies import Policy
 from cloudreg_emulator.aws.autoscaling.rules import CONFIGURATIONS, MAX_TAGS
-from cloudreg_emulator.faults import Fault, Kind
+from cloudreg_emulator.aws.refusing import refusal
+from cloudreg_emulator.faults import Fault
 
 PAGE = 50
 JSON = "application/x-amz-json-1.1"
@@ -66,8 +67,10 @@ class ScalingResponse(ApplicationAutoScalingResponse):
         return status, headers, json.dumps({"__type": code, "message": words})
 
     def _spoiled(self, fault: Fault) -> Any:
-        if fault.kind is Kind.THROTTLE:
-            return self._plain(400, "ThrottlingException", "Rate exceeded")
+        name = self._get_action()
+        refused = refusal(fault, service="application-autoscaling", operation=name)
+        if refused is not None:
+            return self._plain(*refused)
         if not fault.status:
             world.hang_up(self.normalized_request)
         code = "ServiceUnavailable" if fault.status == 503 else "InternalServiceException"

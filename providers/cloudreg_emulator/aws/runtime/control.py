@@ -36,6 +36,10 @@ class Route(Protocol):
         """The inference component's name; None where the variant has its own model."""
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """The ProductionVariant that started them."""
+
+    @property
     def shadow(self) -> bool:
         """Whether it gets copies of requests, and its answers are dropped."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cloudreg_emulator.faults import Fault, Kind
+from cloudreg_emulator.aws.refusing import refusal
+from cloudreg_emulator.faults import Fault
 
 Response = tuple[int, dict[str, str], Any]
 """What moto takes from a handler: status, headers, body."""
@@ -103,8 +104,9 @@ TIMED_OUT = (
 
 def spoiled(fault: Fault) -> Refused:
     """Return what a caller sees of a fault; not for closed connections."""
-    if fault.kind is Kind.THROTTLE:
-        return Refused(400, "ThrottlingException", "Rate exceeded")
+    refused = refusal(fault, service="sagemaker", operation="InvokeEndpoint")
+    if refused is not None:
+        return Refused(*refused)
     if fault.status == 503:
         return unavailable("The service is unavailable. Try your call again.")
     return Refused(fault.status, "InternalFailure", "An internal failure occurred.")

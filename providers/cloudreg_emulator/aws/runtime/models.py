@@ -23,7 +23,7 @@ from cloudreg_emulator.aws.runtime.control import Control, Route, control
 from cloudreg_emulator.aws.runtime.invocation import Invocation
 from cloudreg_emulator.aws.runtime.metrics import Measured, Meter
 from cloudreg_emulator.aws.runtime.objects import NoObject
-from cloudreg_emulator.aws.runtime.routing import Wheel
+from cloudreg_emulator.aws.runtime.routing import Sampler, Wheel
 from cloudreg_emulator.fleet import Answer, Broken, FleetError, Group, NoInstance, TimedOut
 from cloudreg_emulator.fleet.instance import Instance
 from cloudreg_emulator.fleet.wire import Line
@@ -94,6 +94,7 @@ class RuntimeBackend(SageMakerRuntimeBackend):
         self.meter = Meter(account_id, region_name, width_s=width_s)
         self.capture = Capture(account_id, self.partition)
         self.wheels: defaultdict[tuple[str | None, ...], Wheel] = defaultdict(Wheel)
+        self.samples: defaultdict[str, Sampler] = defaultdict(Sampler)
         self.shadows = ThreadPoolExecutor(max_workers=8, thread_name_prefix="shadow")
         self.queue = Queue(
             account_id, self.partition, work=self._work, behind=self, meter=self.meter
@@ -278,9 +279,13 @@ class RuntimeBackend(SageMakerRuntimeBackend):
         return self.wheels[wheel].next(routes)
 
     def _copy(self, asked: Invocation, routes: list[Route]) -> None:
-        """Send a copy to shadow variants; whatever they answer is dropped."""
+        """Send a copy to shadow variants; whatever they answer is dropped.
+
+        The ratio of the weights tells how many: of 1 and 1 all are copied.
+        Source: https://docs.aws.amazon.com/sagemaker/latest/dg/model-shadow-deployment.html
+        """
         for route in routes:
-            if route.shadow:
+            if route.shadow and self.samples[asked.endpoint].takes(_ratio(route, routes)):
                 self.shadows.submit(self._shadow, asked, route, world.current().invoke_timeout_s)
 
     def _shadow(self, asked: Invocation, route: Route, timeout_s: float) -> None:
@@ -382,6 +387,13 @@ class RuntimeBackend(SageMakerRuntimeBackend):
             if close is not None:
                 close()
             self._count(asked, route, status, time.monotonic() - began, began)
+
+
+def _ratio(shadow: Route, routes: list[Route]) -> float:
+    """Return which part of the requests is copied."""
+    own = float(shadow.config["InitialVariantWeight"])
+    total = sum(float(r.config["InitialVariantWeight"]) for r in routes if not r.shadow)
+    return min(1.0, own / total) if total else 0.0
 
 
 def _limited(pieces: Iterator[bytes], deadline: float) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Which variant gets the next request."""
+"""Which variant gets the next request, and which requests are copied."""
 
 from __future__ import annotations
 
@@ -38,3 +38,21 @@ class Wheel:
             current[id(chosen.group)] -= total
             self._current = current
             return chosen
+
+
+class Sampler:
+    """Takes a part of what passes, evenly spread. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Begin with nothing taken."""
+        self._lock = threading.Lock()
+        self._credit = 0.0
+
+    def takes(self, share: float) -> bool:
+        """Return whether this one is taken."""
+        with self._lock:
+            self._credit += share
+            if self._credit < 1.0 - 1e-9:
+                return False
+            self._credit -= 1.0
+            return True

@@ -28,6 +28,7 @@ from moto.s3.models import (
 )
 
 from cloudreg_emulator.aws.s3.checksums import Checksum, digest, encoded
+from cloudreg_emulator.aws.s3.policies import PolicedBucket
 
 MIN_PART = 5 << 20
 """Bytes of every part but the last.
@@ -143,6 +144,13 @@ class StrictS3Backend(S3Backend):
     def urls(self) -> dict[str, Any]:
         """The patterns, built once: moto reloads a module for every request in process."""
         return super().urls
+
+    def create_bucket(self, *args: Any, **kwargs: Any) -> FakeBucket:
+        """Make a bucket whose policy is read with its conditions."""
+        made = super().create_bucket(*args, **kwargs)
+        # moto makes it deep in a long method, and asks it for permission in another.
+        made.__class__ = PolicedBucket  # type: ignore[type-abstract]  # mypy takes it for one
+        return made
 
     def upload(self, bucket_name: str, upload_id: str) -> Multipart:
         """Return an upload that has begun and has not ended.

@@ -22,12 +22,12 @@ from moto.s3.exceptions import (
 from moto.s3.models import FakeKey
 from moto.s3.responses import S3Response
 
-from cloudreg_emulator.aws.s3 import integrity
+from cloudreg_emulator.aws.s3 import harm, integrity, policies
 from cloudreg_emulator.aws.s3.checksums import Checksum, encoded
 from cloudreg_emulator.aws.s3.models import StrictS3Backend, exclusive
 from cloudreg_emulator.aws.s3.operations import operation
-from cloudreg_emulator.aws.world import current, hang_up
-from cloudreg_emulator.faults import Fault, Kind
+from cloudreg_emulator.aws.world import current
+from cloudreg_emulator.faults import Kind, When
 
 _SOURCE_CONDITIONS = ("match", "none-match", "modified-since", "unmodified-since")
 
@@ -37,16 +37,20 @@ class StrictS3Response(S3Response):
 
     backend: StrictS3Backend
     _checksum: Checksum | None = None
+    _named = ""
+    """The operation, where faults are armed."""
 
     def bucket_response(self, request: Any, full_url: str, headers: Any) -> TYPE_RESPONSE:
         def act() -> TYPE_RESPONSE:
-            return super(StrictS3Response, self).bucket_response(request, full_url, headers)
+            with policies.asked(request.method, request.headers, request.args):
+                return super(StrictS3Response, self).bucket_response(request, full_url, headers)
 
         return self._guarded(request, act)
 
     def key_response(self, request: Any, full_url: str, headers: Any) -> TYPE_RESPONSE:
         def act() -> TYPE_RESPONSE:
-            return super(StrictS3Response, self).key_response(request, full_url, headers)
+            with policies.asked(request.method, request.headers, request.args):
+                return super(StrictS3Response, self).key_response(request, full_url, headers)
 
         return self._guarded(request, act)
 
@@ -61,34 +65,16 @@ class StrictS3Response(S3Response):
                 query=request.args,
                 copies="x-amz-copy-source" in request.headers,
             )
+            self._named = name
             answer = faults.guarded(
-                "s3", name, act, spoiled=lambda fault: self._spoiled(request, fault)
+                "s3", name, act, spoiled=lambda fault: harm.spoiled(request, fault)
             )
+            if request.method != "HEAD":
+                answer = harm.harmed(request, name, answer, faults)
         else:
             answer = act()
         # Nothing follows the headers of a HEAD, an error's body neither.
         return (*answer[:2], b"") if request.method == "HEAD" else answer
-
-    def _spoiled(self, request: Request, fault: Fault) -> TYPE_RESPONSE:
-        """Word a fault as S3 does.
-
-        Source: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-        """
-        if fault.kind is Kind.THROTTLE:
-            status, code, message = 503, "SlowDown", "Please reduce your request rate."
-        elif fault.status == 0:
-            hang_up(request)
-        elif fault.status == 503:
-            status, code, message = (
-                503,
-                "ServiceUnavailable",
-                "Service is unable to handle request.",
-            )
-        else:
-            status, code = fault.status, "InternalError"
-            message = "We encountered an internal error. Please try again."
-        body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-        return status, {"content-type": "application/xml"}, body.encode()
 
     def _bucket_response(self, request: Any, full_url: str) -> Any:
         if self.bucket_name:
@@ -114,6 +100,10 @@ class StrictS3Response(S3Response):
             integrity.check_owner(wanted, lambda: self.backend.get_bucket(bucket_name).account_id)
 
     def _check_body(self) -> None:
+        if self._named in ("PutObject", "UploadPart") and self.body:
+            fault = current().faults.strike("s3", self._named, When.BODY)
+            if fault is not None and fault.kind is Kind.GARBLED:
+                self.body = harm.garbled(self.body)
         of_object = self.method == "POST" and "uploadId" in self.request.args
         self._checksum = integrity.checked(
             self.headers,

@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudreg_emulator.aws.sagemaker import machines, scalable
 from cloudreg_emulator.aws.sagemaker.component import Component
-from cloudreg_emulator.aws.sagemaker.course import Course, Failed, Steps, Wait
+from cloudreg_emulator.aws.sagemaker.course import Failed, Steps, Wait, begun
 from cloudreg_emulator.aws.sagemaker.endpoint import Endpoint
 from cloudreg_emulator.aws.sagemaker.endpoints import Endpoints
 from cloudreg_emulator.aws.sagemaker.errors import existing, invalid, missing
@@ -75,7 +75,7 @@ class Components:
         self._container(component, serving)
         self._tags.begin(arn, request.get("Tags"))
         self._components[name] = component
-        self._begin(component, self._creating(component), "Creating")
+        self._begin("CreateInferenceComponent", component, self._creating(component), "Creating")
         return arn
 
     def get(self, name: str, *, described: bool = False) -> Component:
@@ -116,7 +116,8 @@ class Components:
         component.failure = None
         component.deployment = request.get("DeploymentConfig") or component.deployment
         wanted = component.copies if copies is None else copies
-        self._begin(component, self._changing(component, specification, wanted), "Updating")
+        steps = self._changing(component, specification, wanted)
+        self._begin("UpdateInferenceComponent", component, steps, "Updating")
         return component.arn
 
     def rescale(self, name: str, copies: int) -> str:
@@ -124,7 +125,7 @@ class Components:
         component = self._settled(name)
         component.failure = None
         steps = self._changing(component, component.specification, copies)
-        self._begin(component, steps, "Updating")
+        self._begin("UpdateInferenceComponentRuntimeConfig", component, steps, "Updating")
         return component.arn
 
     def delete(self, name: str) -> None:
@@ -137,7 +138,7 @@ class Components:
             # https://github.com/aws/amazon-sagemaker-examples/issues/3432; unquoted.
             raise _in_progress(component)
         scalable.forget(self._place, resource=f"inference-component/{name}")
-        self._begin(component, self._deleting(component), "Deleting")
+        self._begin("DeleteInferenceComponent", component, self._deleting(component), "Deleting")
 
     def routes(self, endpoint: Endpoint) -> list[Route]:
         """Return where requests to an endpoint go that name a component."""
@@ -171,9 +172,9 @@ class Components:
             if component.group is not None:
                 component.group.stop()
 
-    def _begin(self, component: Component, steps: Steps, status: str) -> None:
+    def _begin(self, operation: str, component: Component, steps: Steps, status: str) -> None:
         component.become(status)
-        component.course = Course(steps)
+        component.course = begun(operation, steps)
         self._advance(component)
 
     def _advance(self, component: Component, *, described: bool = False) -> None:

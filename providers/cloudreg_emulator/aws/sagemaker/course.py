@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from cloudreg_emulator.aws.world import current
+from cloudreg_emulator.faults import When
 
-__all__ = ["Course", "Failed", "Steps", "Wait"]
+__all__ = ["Course", "Failed", "Steps", "Wait", "begun"]
 
 
 PATIENCE_S = 2.0
@@ -44,6 +45,17 @@ class Wait:
 
 Steps = Generator[Wait, None, None]
 """A generator: what it does between two waits is done at once; `Failed` is thrown into it."""
+
+
+def begun(operation: str, steps: Steps) -> Course:
+    """Return the course of what *operation* begins; it can be stuck before its first step."""
+    fault = current().faults.strike("sagemaker", operation, When.PROGRESS)
+    return Course(steps if fault is None else _stuck(fault.seconds, steps))
+
+
+def _stuck(seconds: float, steps: Steps) -> Steps:
+    yield Wait(seconds=seconds)
+    yield from steps
 
 
 class Course:

@@ -9,6 +9,7 @@ from typing import Any
 
 from moto.cloudwatch.models import cloudwatch_backends
 
+from cloudreg_emulator.aws.autoscaling import alarms as readings
 from cloudreg_emulator.aws.sagemaker.course import Failed, Steps, Wait
 from cloudreg_emulator.aws.sagemaker.endpoint import Endpoint
 from cloudreg_emulator.aws.sagemaker.generation import Generation
@@ -200,7 +201,13 @@ def _quiet(rollout: Rollout, place: Place) -> Check:
 
     def check() -> bool:
         # An alarm that does not exist can never ring; AWS asks for none to exist.
-        alarms = cloudwatch_backends[place.account][place.region].alarms
+        cloudwatch = cloudwatch_backends[place.account][place.region]
+        alarms = cloudwatch.alarms
+        for alarm in (alarms[name] for name in rollout.alarms if name in alarms):
+            now, scale = readings.utc_now(), current().scale
+            if not readings.is_held(alarm, now=now, scale=scale):
+                data = cloudwatch.metric_data
+                readings.update(alarm, readings.read(alarm, data, now=now, scale=scale))
         ringing = [n for n in rollout.alarms if n in alarms and alarms[n].state_value == "ALARM"]
         if ringing:
             raise Failed(

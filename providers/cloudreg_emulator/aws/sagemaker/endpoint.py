@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from cloudreg_emulator.aws.sagemaker.course import Course, Steps
+from cloudreg_emulator.aws.sagemaker.course import Course, Steps, begun
 from cloudreg_emulator.aws.sagemaker.generation import Generation
 from cloudreg_emulator.aws.sagemaker.place import now, without_empty
 from cloudreg_emulator.aws.sagemaker.routes import Route
@@ -60,10 +60,10 @@ class Endpoint:
         self.gone = False
         self._course: Course | None = None
 
-    def begin(self, steps: Steps, status: str) -> None:
+    def begin(self, operation: str, steps: Steps, status: str) -> None:
         """Let something be done that takes time."""
         self.become(status)
-        self._course = Course(steps)
+        self._course = begun(operation, steps)
         self.advance()
 
     def become(self, status: str) -> None:

@@ -59,7 +59,7 @@ class Endpoints:
         endpoint.capture = config.get("DataCaptureConfig")
         endpoint.deployment = deployment
         self._endpoints[name] = endpoint
-        endpoint.begin(deployments.create(endpoint, blue), "Creating")
+        endpoint.begin("CreateEndpoint", deployments.create(endpoint, blue), "Creating")
         self._record(endpoint)
         return arn
 
@@ -125,6 +125,7 @@ class Endpoints:
         endpoint.deployment = deployment or endpoint.deployment
         endpoint.prepare(green)
         endpoint.begin(
+            "UpdateEndpoint",
             deployments.update(
                 endpoint, green, rollout, targets=targets, place=self._place, capture=capture
             ),
@@ -166,7 +167,11 @@ class Endpoints:
                 assert serving is not None
                 serving.serverless = {**(serving.serverless or {}), **one["ServerlessUpdateConfig"]}
         endpoint.failure = None
-        endpoint.begin(deployments.rescale(endpoint, counts, weights), "Updating")
+        endpoint.begin(
+            "UpdateEndpointWeightsAndCapacities",
+            deployments.rescale(endpoint, counts, weights),
+            "Updating",
+        )
         self._record(endpoint)
         return endpoint.arn
 
@@ -188,7 +193,7 @@ class Endpoints:
                 f"{', '.join(components)}."
             )
         scalable.forget(self._place, resource=f"endpoint/{name}")
-        endpoint.begin(deployments.delete(endpoint), "Deleting")
+        endpoint.begin("DeleteEndpoint", deployments.delete(endpoint), "Deleting")
         self._record(endpoint)
 
     def advance(self) -> None:

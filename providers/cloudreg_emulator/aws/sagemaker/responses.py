@@ -12,6 +12,7 @@ from moto.core.utils import get_service_model
 from moto.sagemaker.models import sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse as MotoResponse
 
+from cloudreg_emulator.aws.refusing import refusal
 from cloudreg_emulator.aws.sagemaker.errors import invalid
 from cloudreg_emulator.aws.sagemaker.models import SageMakerBackend
 from cloudreg_emulator.aws.sagemaker.place import without_empty
@@ -19,7 +20,7 @@ from cloudreg_emulator.aws.sagemaker.search import matches
 from cloudreg_emulator.aws.sagemaker.shelf import Shelf, page
 from cloudreg_emulator.aws.validate import complaints, message
 from cloudreg_emulator.aws.world import current, hang_up
-from cloudreg_emulator.faults import Fault, Kind
+from cloudreg_emulator.faults import Fault
 
 __all__ = ["SageMakerResponse"]
 
@@ -100,9 +101,9 @@ class SageMakerResponse(MotoResponse):
         return status, headers, json.dumps({"__type": code, "message": words})
 
     def _spoiled(self, fault: Fault) -> TYPE_RESPONSE:
-        if fault.kind is Kind.THROTTLE:
-            # https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html
-            return self._plain(400, "ThrottlingException", "Rate exceeded")
+        refused = refusal(fault, service="sagemaker", operation=self._get_action())
+        if refused is not None:
+            return self._plain(*refused)
         if not fault.status:
             hang_up(self.normalized_request)
         code = "ServiceUnavailable" if fault.status == 503 else "InternalFailure"

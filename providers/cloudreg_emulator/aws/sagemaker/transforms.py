@@ -11,7 +11,7 @@ from typing import Any
 
 from moto.s3.models import s3_backends
 
-from cloudreg_emulator.aws.sagemaker.course import Course, Failed, Steps, Wait
+from cloudreg_emulator.aws.sagemaker.course import Course, Failed, Steps, Wait, begun
 from cloudreg_emulator.aws.sagemaker.errors import Refused, invalid, not_found
 from cloudreg_emulator.aws.sagemaker.generation import launch_of, the_container
 from cloudreg_emulator.aws.sagemaker.hosting import Hosting
@@ -137,7 +137,7 @@ class Transforms:
         launch = replace(launch, job=True)
         self._tags.begin(arn, request.get("Tags"))
         job = self._jobs[name] = Job(request, arn=arn, launch=launch)
-        job.course = Course(self._running(job))
+        job.course = begun("CreateTransformJob", self._running(job))
         self._record(job)
         return arn
 

@@ -105,6 +105,13 @@ def _spoiled(request: Request, call: Call, fault: Fault) -> Response:
                 domain="usageLimits",
             ),
         )
+    if fault.kind is Kind.EXPIRED:
+        return _worded(request, Refused(401, "authError", "Invalid Credentials"))
+    if fault.kind is Kind.DENIED:
+        message = (
+            f"The caller does not have {call.method} access to the Google Cloud Storage object."
+        )
+        return _worded(request, Refused(403, "forbidden", message))
     if not fault.status:
         return Response(status=0)
     reason = "backendError" if fault.status == 503 else "internalError"

@@ -98,6 +98,16 @@ def test_permissions(call: Call) -> Response:
     return call.answer({"kind": "storage#testIamPermissionsResponse", "permissions": list(asked)})
 
 
+def caches(call: Call) -> Response:
+    """Return a bucket's caches in other zones: there are none here, and none can be made.
+
+    Terraform's provider asks before it empties a bucket.
+    Source: https://cloud.google.com/storage/docs/json_api/v1/anywhere_caches/list
+    """
+    call.storage.bucket(call.bucket)
+    return call.answer({"kind": "storage#anywhereCaches"})
+
+
 def service_account(call: Call) -> Response:
     """Return the account that may use keys of Cloud KMS for the service."""
     # The path's first part, which is a bucket's name elsewhere.

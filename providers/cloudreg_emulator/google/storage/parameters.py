@@ -42,6 +42,7 @@ _METHODS: dict[str, frozenset[str]] = {
         "buckets.getIamPolicy": "optionsRequestedPolicyVersion",
         "buckets.setIamPolicy": "",
         "buckets.testIamPermissions": "permissions",
+        "anywhereCaches.list": "pageSize pageToken",
         "projects.serviceAccount.get": "",
         "objects.list": "delimiter endOffset includeFoldersAsPrefixes includeSoftDeleted "
         "includeTrailingDelimiter matchGlob maxResults pageToken prefix projection softDeleted "

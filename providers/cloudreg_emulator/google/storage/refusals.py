@@ -25,6 +25,7 @@ _CODES = {
     "required": "InvalidArgument",
     "parseError": "InvalidArgument",
     "requestedRangeNotSatisfiable": "InvalidRange",
+    "authError": "AuthenticationRequired",
     "forbidden": "AccessDenied",
     "retentionPolicyNotMet": "ObjectUnderActiveHold",
     "objectUnderActiveHold": "ObjectUnderActiveHold",

@@ -1,7 +1,7 @@
 """Cloud Logging and Cloud Monitoring, as far as somebody looks after endpoints.
 
-Of Logging there is ``entries:list``, of Monitoring ``timeSeries.list``, with the filters,
-orders and aligners that such a look needs; whatever else they have is refused by name.
+Of Logging there is ``entries:list``, of Monitoring ``timeSeries.list`` and ``create``, with the
+filters, orders and aligners that such a look needs; whatever else they have is refused by name.
 
 Sources: https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list,
 https://cloud.google.com/monitoring/api/ref_v3/rest/v3/projects.timeSeries/list and
@@ -26,6 +26,7 @@ from cloudreg_emulator.google.vertex.deployments import Deployment, Deployments
 from cloudreg_emulator.google.vertex.names import parse
 from cloudreg_emulator.google.vertex.refusals import Refused, denied
 from cloudreg_emulator.google.vertex.traffic import Asked
+from cloudreg_emulator.google.vertex.written import WRITABLE, Written, no_metric
 from cloudreg_emulator.google.world import World
 
 __all__ = ["Observing"]
@@ -36,6 +37,13 @@ _LOG = "aiplatform.googleapis.com%2Fprediction_container"
 _RESOURCE = "aiplatform.googleapis.com/Endpoint"
 _JOB = "ml_job"
 """https://cloud.google.com/logging/docs/api/v2/resource-list#tag_ml_job: jobs of every kind."""
+
+_REFUSED = {
+    "throttle": "RESOURCE_EXHAUSTED",
+    "expired": "UNAUTHENTICATED",
+    "denied": "PERMISSION_DENIED",
+}
+"""How faults end that are no trouble of the service's own."""
 
 _SERIES = re.compile(r"/v3/projects/([^/]+)/timeSeries")
 _TERM = re.compile(r'([\w.]+)\s*(>=|<=|=|>|<)\s*"((?:[^"\\]|\\.)*)"')
@@ -61,6 +69,7 @@ class Observing:
         self._world = world
         self._lock = threading.Lock()
         self._entries: deque[_Entry] = deque(maxlen=KEPT)
+        self.written = Written(world.clock)
         self.deployments: Deployments | None = None
 
     def log(self, launch: Launch, replica: str, line: str) -> None:
@@ -93,17 +102,26 @@ class Observing:
     def _answer(self, request: Request) -> dict[str, Any]:
         series = _SERIES.fullmatch(request.path)
         service = "monitoring" if series else "logging"
+        writes = series is not None and request.method == "POST"
         operation = "ListTimeSeries" if series else "ListLogEntries"
+        if writes:
+            operation = "CreateTimeSeries"
 
         def spoiled(fault: Any) -> dict[str, Any]:
-            code = "RESOURCE_EXHAUSTED" if fault.kind == "throttle" else "UNAVAILABLE"
-            http = None if fault.kind == "throttle" else fault.status
-            raise Refused(code, f"{operation} is out of order.", http=http)
+            code = _REFUSED.get(fault.kind)
+            http = None if code else fault.status
+            raise Refused(code or "UNAVAILABLE", f"{operation} is out of order.", http=http)
 
         return self._world.faults.guarded(
             service,
             operation,
-            lambda: self._series(request) if series else self._lines(request),
+            lambda: (
+                self._write(request)
+                if writes
+                else self._series(request)
+                if series
+                else self._lines(request)
+            ),
             spoiled=spoiled,
         )
 
@@ -151,10 +169,18 @@ class Observing:
             "jsonPayload": {"message": one.line},
         }
 
+    def _write(self, request: Request) -> dict[str, Any]:
+        series = _SERIES.fullmatch(request.path)
+        if series is None or not self._world.place.owns(series[1]):
+            raise denied(series[1] if series else "")
+        asked = _read(request)
+        _only(asked, {"timeSeries"})
+        return self.written.create(asked)
+
     def _series(self, request: Request) -> dict[str, Any]:
         series = _SERIES.fullmatch(request.path)
         if request.method != "GET":
-            raise Refused("INVALID_ARGUMENT", "only timeSeries.list is emulated")
+            raise Refused("INVALID_ARGUMENT", "only timeSeries.list and create are emulated")
         _only(
             request.query,
             {
@@ -177,12 +203,21 @@ class Observing:
         end = _seconds(request.arg("interval.endTime") or "")
         aligner = request.arg("aggregation.perSeriesAligner") or "ALIGN_NONE"
         found = []
-        for marks, kind, value in self._values(metric, begin, end, aligner, terms):
+        own = metric.startswith(WRITABLE)
+        # Series of one metric may have labels that others have not.
+        absent = {name: "" for name, _, _ in terms if ".labels." in name}
+        values = (
+            self.written.look(
+                metric, begin, end, aligner, lambda one: _matches(terms, {**absent, **one})
+            )
+            if own
+            else self._values(metric, begin, end, aligner, terms)
+        )
+        for marks, kind, value in values:
             found.append(
                 {
-                    "metric": {"type": metric, "labels": marks["metric"]},
-                    "resource": {"type": _RESOURCE, "labels": marks["resource"]},
-                    "metricKind": "DELTA",
+                    **marks,
+                    "metricKind": "GAUGE" if own else "DELTA",
                     "valueType": "INT64" if kind == "int64Value" else "DOUBLE",
                     "points": [
                         {
@@ -203,11 +238,11 @@ class Observing:
         end: float,
         aligner: str,
         terms: list[tuple[str, str, str]],
-    ) -> Iterator[tuple[dict[str, dict[str, str]], str, Any]]:
+    ) -> Iterator[tuple[dict[str, Any], str, Any]]:
         assert self.deployments is not None
         measure = _MEASURES.get(metric)
         if measure is None:
-            raise Refused("NOT_FOUND", f"Cannot find metric(s) that match type = {metric!r}.")
+            raise no_metric(metric)
         for endpoint, deployment in self.deployments.items():
             parts = parse(endpoint)
             assert parts is not None
@@ -226,7 +261,14 @@ class Observing:
                     **{f"metric.labels.{k}": v for k, v in marks.items()},
                 }
                 if _matches(terms, shown):
-                    yield {"metric": marks, "resource": resource}, kind, value
+                    yield (
+                        {
+                            "metric": {"type": metric, "labels": marks},
+                            "resource": {"type": _RESOURCE, "labels": resource},
+                        },
+                        kind,
+                        value,
+                    )
 
 
 Measured = Iterator[tuple[Mapping[str, str], str, Any]]

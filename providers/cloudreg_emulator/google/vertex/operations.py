@@ -215,10 +215,14 @@ class _Running:
         self._wait = Wait()
         self._first = True
         self._entered = self._began = time.monotonic()
+        self._stuck_s = 0.0
         self._stamp()
 
     def start(self, steps: Steps) -> None:
         self._steps = steps
+        fault = self._world.faults.strike(SERVICE, self._call.rpc.name, When.PROGRESS)
+        if fault is not None:
+            self._stuck_s = fault.seconds * self._world.scale
         self._take(partial(next, steps))
         self.advance()
 
@@ -245,7 +249,8 @@ class _Running:
         now = time.monotonic()
         met = self._wait.until()
         seen = not self._first or self.polls >= self._world.polls or now - self._began >= PATIENCE_S
-        return met and seen and now - self._entered >= self._wait.seconds * self._world.scale
+        waited = now - self._entered >= self._wait.seconds * self._world.scale
+        return met and seen and waited and now - self._began >= self._stuck_s
 
     def _fail_on_demand(self) -> None:
         fault = self._world.faults.strike(SERVICE, self._call.rpc.name, When.OPERATION)

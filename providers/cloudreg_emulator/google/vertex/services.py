@@ -235,6 +235,17 @@ class Api:
                 "'aiplatform.googleapis.com' for consumer "
                 f"'project_number:{self.world.place.number}'.",
             )
+        if fault.kind is Kind.EXPIRED:
+            # https://cloud.google.com/docs/authentication/troubleshoot-adc quotes it.
+            raise Refused(
+                "UNAUTHENTICATED",
+                "Request had invalid authentication credentials. Expected OAuth 2 access token, "
+                "login cookie or other valid authentication credential. See "
+                "https://developers.google.com/identity/sign-in/web/devconsole-project.",
+            )
+        if fault.kind is Kind.DENIED:
+            # https://cloud.google.com/vertex-ai/docs/general/troubleshooting has its form.
+            raise Refused("PERMISSION_DENIED", "The caller does not have permission")
         if fault.status in (0, 503):
             raise Refused("UNAVAILABLE", unavailable().message, http=fault.status)
         code = next((code for code, http in HTTP.items() if http == fault.status), "INTERNAL")

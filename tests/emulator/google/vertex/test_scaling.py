@@ -46,8 +46,8 @@ def traffic(hosting: Any, endpoint: str, *, sleep_s: float) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("metric", "target", "machine", "sleep_s"),
     [
-        ("cpu/utilization", 50, CPU, 0.1),
-        ("accelerator/duty_cycle", 50, GPU, 0.1),
+        pytest.param("cpu/utilization", 50, CPU, 0.1, marks=pytest.mark.slow),
+        pytest.param("accelerator/duty_cycle", 50, GPU, 0.1, marks=pytest.mark.slow),
         ("request_count", 5, CPU, 0.0),
     ],
 )

@@ -1,0 +1,1 @@
+"""AWS Budgets: moto's, with who is told, and with tags."""
