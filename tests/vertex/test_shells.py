@@ -9,6 +9,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
 
 from cloudreg.errors import AlreadyExists
+from cloudreg.testing.base import fresh
 from cloudreg.testing.serving import spec, variant
 
 
@@ -40,8 +41,10 @@ def test_a_shell_is_used(desk: Any, cloud: Any) -> None:
 
 def test_a_shell_of_others_is_not(desk: Any, cloud: Any) -> None:
     """Without our label it is somebody else's, and refused."""
-    name = desk.server.name()
+    name = fresh("theirs")
     made(cloud, name)
 
+    version = desk.server.version(1)
+    asked = spec(name, variant("primary", version))
     with pytest.raises(AlreadyExists):
-        desk.start(spec(name, variant("primary", desk.server.version(1))))
+        desk.endpoints.create(asked, artifacts={version.digest: version})

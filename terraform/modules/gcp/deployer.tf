@@ -59,7 +59,8 @@ resource "google_service_account_iam_member" "acts" {
 
 resource "google_service_account_iam_member" "trust" {
   for_each = merge([
-    for stage, members in var.deployer_members : { for member in members : "${stage} ${member}" => { stage = stage, member = member } }
+    # By place and not by name: a pool that is made at the same time has no name yet.
+    for stage, members in var.deployer_members : { for index, member in members : "${stage}/${index}" => { stage = stage, member = member } }
   ]...)
 
   service_account_id = google_service_account.deployer[each.value.stage].name
