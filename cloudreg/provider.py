@@ -516,9 +516,7 @@ class PlannedChange:
 class TerraformSide(Protocol):
     """What a provider knows of the cloud's own Terraform provider."""
 
-    def existing(
-        self, provider: Any, settings: Any, models: Iterable[str]
-    ) -> Iterator[Importable]:
+    def existing(self, provider: Any, settings: Any, models: Iterable[str]) -> Iterator[Importable]:
         """Yield what is on a target: its bucket, what the registry keeps of *models*, endpoints.
 
         Args:

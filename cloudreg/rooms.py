@@ -310,9 +310,7 @@ class Rooms:
             moved = set(self._settings.order)
         stages = [stage for stage in self._settings.order if stage in moved]
         if stages:
-            self.publication.show(
-                ledger.model, stages, known=ledger.known(), read=ledger.read
-            )
+            self.publication.show(ledger.model, stages, known=ledger.known(), read=ledger.read)
 
     def _serve(self, version: ModelVersion) -> AbstractContextManager[gates.Predictor]:
         from cloudreg import sandbox

@@ -100,9 +100,7 @@ VERBS: dict[str, Verb] = {
         ENDPOINTS, "make endpoints as they are configured", "cloudreg apply churn.plan", (4,)
     ),
     "down": Verb(ENDPOINTS, "remove endpoints; models stay", "cloudreg down churn-staging --yes"),
-    "touch": Verb(
-        ENDPOINTS, "let the ttl of endpoints begin anew", "cloudreg touch churn-staging"
-    ),
+    "touch": Verb(ENDPOINTS, "let the ttl of endpoints begin anew", "cloudreg touch churn-staging"),
     "cost": Verb(ENDPOINTS, "show what the configured endpoints cost", "cloudreg cost"),
     "status": Verb(ENDPOINTS, "show what runs where", "cloudreg status churn"),
     "rollout": Verb(
