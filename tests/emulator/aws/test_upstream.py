@@ -186,6 +186,37 @@ def test_delete_markers_can_be_removed(s3: Any) -> None:
     assert "Versions" not in s3.list_object_versions(Bucket=BUCKET)
 
 
+@notyet("every statement of a bucket's policy holds", ClientError)
+def test_conditions_of_policies(s3: Any) -> None:
+    """A statement of a bucket's policy holds where its condition does."""
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{BUCKET}/*",
+        "Condition": {"Null": {"s3:if-none-match": "true"}},
+    }
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(document))
+
+    s3.put_object(Bucket=BUCKET, Key="k", Body=b"1", IfNoneMatch="*")
+
+
+@notyet("DescribeSubscribersForNotification is not known", NotImplementedError)
+def test_who_is_told() -> None:
+    """A budget tells whom it would tell."""
+    account, name = "123456789012", "b"
+    notification = {"NotificationType": "ACTUAL", "ComparisonOperator": "GREATER_THAN"}
+    with mock_aws():
+        client = SESSION.client("budgets")
+        limit = {"BudgetLimit": {"Amount": "1", "Unit": "USD"}}
+        budget = {"BudgetName": name, "BudgetType": "COST", "TimeUnit": "MONTHLY", **limit}
+        client.create_budget(AccountId=account, Budget=budget)
+        client.describe_subscribers_for_notification(
+            AccountId=account, BudgetName=name, Notification={**notification, "Threshold": 80.0}
+        )
+
+
 @notyet("every version is forgotten", AssertionError)
 def test_suspended_versioning_keeps_versions(s3: Any) -> None:
     """A write to a suspended bucket keeps the versions that there are."""

@@ -16,7 +16,7 @@ from cloudreg.testing.faults import Action, Fault, When
 
 LEASE_S = 0.5
 MOMENTS = {"before": When.BEFORE, "after": When.AFTER}
-SLEEPERS = ("promote", "rollback", "apply", "down")
+SLEEPERS = ("promote", "rollback", "apply")
 MAX_CALLS = 60
 
 
@@ -76,10 +76,6 @@ def overtake(verb: str, ws: Workspace, model: str) -> None:
             ws.promote(f"{model}:3", to="prod")
         case "apply":
             ws.apply()
-        case "down":
-            ws.settle(model)
-            ws.down()
-            ws.apply()
 
 
 def sleep(verb: str, moment: str, project: Any, tally: Any, numbers: Iterable[int]) -> int:
@@ -127,11 +123,7 @@ def wake_too_late(verb: str, here: Any, ws: Workspace, pid: int) -> None:
     stages = {s: h.number for s, h in ws.fold(here.model).stages.items()}
     serves = stages["prod"] if ws.fold(here.model).applied else None
     if held:
-        assert stages["prod"] == serves == (1 if verb in ("apply", "down") else 3)
-    if serves is None:
-        # Nobody took over, and the process took the endpoint away: as it was asked to.
-        ws.apply()
-        serves = stages["prod"]
+        assert stages["prod"] == serves == (1 if verb == "apply" else 3)
     here.check(ws, prod=stages["prod"], dev=stages["dev"], serves=serves)
 
 
