@@ -45,6 +45,12 @@ class Egress:
         assert self.usd_per_gb >= 0
         assert not self.usd_per_gb or (self.as_of and self.source)
 
+    def __str__(self) -> str:
+        """Return the price for tables."""
+        if not self.usd_per_gb:
+            return "nothing is charged"
+        return f"${self.usd_per_gb:g} a GB ({self.as_of}, {self.note}: {self.source})"
+
     def of(self, size: int) -> str:
         """Return what *size* bytes cost, for people."""
         if not self.usd_per_gb:

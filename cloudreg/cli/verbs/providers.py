@@ -129,5 +129,5 @@ def _value(ability: Ability) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
-        return "no limit"
+        return "unknown" if ability.capability == "egress" else "no limit"
     return size(value) if ability.capability.endswith("_bytes") else str(value)
