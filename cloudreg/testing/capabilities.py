@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import ClassVar
 
 import pytest
@@ -54,6 +55,8 @@ LESSER: dict[str, Callable[[Capabilities], bool]] = {
     "native_rollouts": lambda able: not able.native_rollouts,
     "shadow": lambda able: able.shadow is not Mirroring.NATIVE,
     "machine_types": lambda able: not able.machine_types,
+    "managed_transfer": lambda able: not able.managed_transfer,
+    "egress": lambda _: False,  # nothing is expected: None says that nobody knows
     "streaming": lambda able: not able.streaming,
     "batch": lambda able: not able.batch,
     "kinds": lambda able: able.kinds != frozenset(EndpointKind),
@@ -178,6 +181,17 @@ class CapabilityTests(KindTests, StreamTests, BatchTests, WatchTests):
         for gpu, nearest in able.nearest.items():
             error = refused(able, "accelerators", planned(on(gpu)), target=target)
             assert error.hint == nearest
+
+    def test_managed_transfer(self, able: Capabilities) -> None:
+        """It is not declared: the contract has no verb that would hand a copy over."""
+        assert not able.managed_transfer
+
+    def test_egress(self, able: Capabilities) -> None:
+        """A price can be looked up; that nothing is charged has no source."""
+        price = able.egress
+        if price is not None and price.usd_per_gb:
+            assert price.source.startswith("https://")
+            assert date.fromisoformat(price.as_of) <= datetime.now(UTC).date() + timedelta(days=1)
 
     def test_machine_types(self, able: Capabilities, target: str) -> None:
         """A machine's name is accepted where declared; else it is refused with the reason."""

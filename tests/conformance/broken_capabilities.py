@@ -14,6 +14,7 @@ from memory import (
 from mutants import claims, noticed_by
 
 from cloudreg.capabilities import Capabilities
+from cloudreg.transfer import Egress
 from cloudreg.types import (
     EndpointSpec,
     Mirroring,
@@ -60,6 +61,17 @@ claims(
     "RefusesWithoutAReason",
     "test_accelerators_that_are_not_offered",
     Mute(**{name: getattr(BARE, name) for name in BARE.__dataclass_fields__}),
+)
+claims("HandsOverToNobody", "test_managed_transfer", replace(SOUND, managed_transfer=True))
+claims(
+    "SaysAPriceOfNowhere",
+    "test_egress",
+    replace(SOUND, egress=Egress(usd_per_gb=0.1, as_of="2026-01-01", source="somebody")),
+)
+claims(
+    "KnowsThePricesToCome",
+    "test_egress",
+    replace(SOUND, egress=Egress(usd_per_gb=0.1, as_of="2999-01-01", source="https://x")),
 )
 claims("OffersItsOwnSubstitute", "test_values_make_sense", replace(SOUND, nearest={"T4": "L4"}))
 claims("WakesWithoutScaling", "test_values_make_sense", replace(SOUND, autoscaling=False))

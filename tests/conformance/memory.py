@@ -510,6 +510,7 @@ SOUND = Capabilities(
         "custom_metrics": "memory knows what was asked, and nothing else",
         "native_rollouts": "memory does as it is told, at once",
         "shadow": "memory casts none",
+        "managed_transfer": "nobody but this process writes here",
     },
     nearest={"A10G": "L4 is the nearest (24 GB)"},
 )
@@ -532,6 +533,7 @@ BARE = Capabilities(
         "custom_metrics": "nobody counts anything else",
         "native_rollouts": "nobody is there to do it",
         "shadow": "one at a time",
+        "managed_transfer": "nobody but this process writes here",
         "streaming": "it thinks before it speaks",
         "kinds": "it knows one way",
         "batch": "one at a time",

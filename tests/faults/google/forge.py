@@ -50,7 +50,7 @@ def race(ws: Workspace, model: str) -> None:
 def create(ws: Workspace, model: str) -> None:
     """Make the endpoint, without anything that takes over what a dead process left."""
     version = ws.version(f"{model}:1")
-    spec = ws.settings.endpoints[model].spec(model, version)
+    spec = ws.settings.endpoints[model].spec(model, version, gpu="L4:1")
     endpoints = ws.targets["gcp"].endpoints
     wait(endpoints.create(spec, artifacts={version.digest: version}), timeout_s=60.0)
 

@@ -40,9 +40,11 @@ def test_deployment_goes_on(project: Callable[[], Any]) -> None:
     assert here.crash("create", fault) == KILLED, here.log.read_text()
     with here.open() as ws:
         version = ws.version(f"{here.model}:1")
-        spec = ws.settings.endpoints[here.model].spec(here.model, version)
+        spec = ws.settings.endpoints[here.model].spec(here.model, version, gpu="L4:1")
         endpoints = ws.targets["gcp"].endpoints
         wait(endpoints.create(spec, artifacts={version.digest: version}), timeout_s=60.0)
         assert here.cloud.begun(here.model, "DeployModel") == 1
+        # The ledger knows nothing of an endpoint that was made without it.
+        wait(endpoints.delete(here.model), timeout_s=60.0)
         ws.apply()
         here.check(ws, prod=1, dev=1, serves=1)

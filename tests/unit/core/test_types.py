@@ -210,7 +210,7 @@ def test_exit_codes():
     codes = {kind.__name__: kind.exit_code for kind in tree()}
     assert {name for name, code in codes.items() if code == 3} == {"GateFailed"}
     assert {name for name, code in codes.items() if code == 4} == {
-        "ApprovalRequired", "RepairRequired", "RolloutPaused"}  # fmt: skip
+        "ApprovalRequired", "RepairRequired", "RolloutPaused", "SignatureRequired"}  # fmt: skip
     assert {name for name, code in codes.items() if code == 64} == {
         "ConfigError", "InvalidRequest", "ProviderNotInstalled"}  # fmt: skip
 
