@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo check test test-all sdk signing bench bench-peers clean
+.PHONY: help setup demo check test test-all sdk signing checkov bench bench-peers clean
 
 help:  ## Show what there is.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,9 +36,10 @@ test: check  ## Everything that CI runs.
 PEERS := .venv-peers
 SDK := .venv-sdk
 SIGNING := .venv-signing
+CHECKOV := .venv-checkov
 
 test-all: check  ## The slow matrices too: faults, fuzzing, long races.
-	$(if $(wildcard $(PEERS)),BENCH_PEERS=$(PEERS)) $(if $(wildcard $(SDK)),SAGEMAKER_SDK=$(SDK)) $(if $(wildcard $(SIGNING)),MODEL_SIGNING=$(SIGNING)) $(PYTEST)
+	$(if $(wildcard $(PEERS)),BENCH_PEERS=$(PEERS)) $(if $(wildcard $(SDK)),SAGEMAKER_SDK=$(SDK)) $(if $(wildcard $(SIGNING)),MODEL_SIGNING=$(SIGNING)) $(if $(wildcard $(CHECKOV)),CHECKOV=$(CHECKOV)) $(PYTEST)
 
 sdk: $(SDK)/.installed  ## Install the SageMaker SDK, which the slow tests ask (1 GB).
 
@@ -54,6 +55,14 @@ signing: $(SIGNING)/.installed  ## Install the reference of model signing, which
 $(SIGNING)/.installed: tests/unit/signing/reference.txt
 	$(PYTHON) -m venv $(SIGNING)
 	$(SIGNING)/bin/pip install --quiet --disable-pip-version-check -r tests/unit/signing/reference.txt
+	@touch $@
+
+checkov: $(CHECKOV)/.installed  ## Install checkov, which a slow test asks about the Terraform modules.
+
+# An environment of its own: it pins a botocore of two years ago.
+$(CHECKOV)/.installed: tests/terraform/checkov.txt
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check -r tests/terraform/checkov.txt
 	@touch $@
 
 # Half an hour on two cores, and nothing else should run: BENCH="startup server" takes some of them.
