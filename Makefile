@@ -27,8 +27,8 @@ check: setup  ## Lint, formatting, types and architecture: no test runs.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Most tests wait for processes and sockets: four workers keep two cores busy.
-PYTEST := $(BIN)/pytest -n 4 --dist worksteal
+# Most tests wait for processes and sockets: three workers keep two cores busy.
+PYTEST := $(BIN)/pytest -n 3 --dist worksteal
 
 test: check  ## Everything that CI runs.
 	$(PYTEST) -m "not slow"

@@ -25,7 +25,7 @@ KEYS = 7
 @pytest.mark.parametrize(
     ("provider", "bake_s", "requests"),
     [
-        ("local", 0.5, 60),
+        ("local", 2.0, 60),
         pytest.param("local", 3.0, 1000, marks=pytest.mark.slow),
         pytest.param("sagemaker", 3.0, 600, marks=pytest.mark.slow),
         pytest.param("vertex", 3.0, 600, marks=pytest.mark.slow),

@@ -169,6 +169,7 @@ def test_steps_of_the_backlog(desk: Any) -> None:
     assert desk.endpoints.endpoint(asked.name).spec == asked
 
 
+@pytest.mark.slow
 def test_a_change_at_rest_is_proved(desk: Any) -> None:
     """Another version of a resting endpoint is started once, before it is said to be there."""
     asked = desk.start(queued(desk, ASLEEP))
@@ -183,6 +184,7 @@ def test_a_change_at_rest_is_proved(desk: Any) -> None:
     assert (resting.spec, resting.variants[0].digest) == (good, good.variants[0].digest)
 
 
+@pytest.mark.slow
 def test_scaling_of_a_resting_endpoint_starts_nothing(desk: Any) -> None:
     """Other bounds of an endpoint without instances are set, and it sleeps on."""
     asked = desk.start(queued(desk, ASLEEP))

@@ -366,6 +366,7 @@ def test_shadow(house: House) -> None:
     assert left == []
 
 
+@pytest.mark.slow
 def test_keys(house: House) -> None:
     """The same key meets the same variant; when it is gone, the request goes to who is there."""
     ws = house.open(CANARY.replace("min_requests = 0", "max_error_rate = 0.5"))

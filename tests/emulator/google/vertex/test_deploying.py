@@ -395,6 +395,7 @@ def test_unknown_image(make_hosting: Callable[..., Any]) -> None:
         hosting.deploy(endpoint, hosting.version())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["rest", "grpc"])
 def test_server_is_never_ready(make_hosting: Callable[..., Any], transport: str) -> None:
     """A container that is never healthy fails its deployment, in Google's words.
