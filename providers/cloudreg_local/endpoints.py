@@ -40,7 +40,7 @@ from cloudreg.types import (
     VariantMetrics,
     named,
 )
-from cloudreg_local import logs, scraping, wire
+from cloudreg_local import logs, wire
 from cloudreg_local.calls import Caller
 from cloudreg_local.disk import make_folder
 from cloudreg_local.errors import translated
@@ -183,6 +183,8 @@ class LocalEndpoints:
         if spec is None:
             spec = desired.spec if desired is not None else None
         known = {v: named(spec, v) for v in counted} if spec is not None else {}
+        from cloudreg_local import scraping  # asyncio, which a listing needs not
+
         return scraping.with_custom(counted, scraped, custom, known)
 
     def logs(self, name: str, *, variant: str | None = None, lines: int = 100) -> list[str]:
