@@ -15,7 +15,7 @@ from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress
 from cloudreg.outlook import Outlook, told, told_of
 from cloudreg.plan import EndpointChange, endpoint_change, flat, spec_from_json, spec_json
-from cloudreg.projection import Difference, mirror
+from cloudreg.projection import FOREIGN, Difference, mirror
 from cloudreg.registry import Registry
 from cloudreg.rollout import Roller, shared
 from cloudreg.seals import Seals
@@ -367,7 +367,7 @@ class Deployer:
         """
         there = {(t, seen.spec.name): seen for t, every in sight.items() for seen in every}
         found = [
-            replace(_difference(name, target, "endpoint", "not there", "there"), kind="foreign")
+            replace(_difference(name, target, "endpoint", "not there", "there"), kind=FOREIGN)
             for (target, name), seen in sorted(there.items())
             # One that was moved to another target may still run on this one: the plan says so.
             if seen.spec.model == fold.model and name not in fold.applied

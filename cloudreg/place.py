@@ -90,7 +90,7 @@ def position(message: str, text: str) -> tuple[int, int]:
     return len(lines), len(lines[-1]) + 1
 
 
-_TABLES = ("TARGETS", "STAGES", "KEYS", "MODELS", "ENDPOINTS", "PRICES")
+_TABLES = ("TARGETS", "STAGES", "KEYS", "MODELS", "ENDPOINTS", "PRICES", "TERRAFORM")
 """Settings that are tables: a variable of that name holds JSON."""
 
 

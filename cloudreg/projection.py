@@ -16,6 +16,9 @@ from cloudreg.types import ModelVersion
 
 MAX_ROUNDS = 20
 
+FOREIGN, SILENT_TARGET = "foreign", "target"
+"""Kinds of differences that no repair ends: only people, or time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
@@ -44,11 +47,11 @@ class Difference:
     @property
     def mendable(self) -> bool:
         """Whether a repair makes the target show what the ledger says."""
-        return self.kind not in ("foreign", "target")
+        return self.kind not in (FOREIGN, SILENT_TARGET)
 
     def __str__(self) -> str:
         """Render as one line."""
-        if self.kind == "target":
+        if self.kind == SILENT_TARGET:
             return f"target {self.target} was not compared: {self.actual}"
         line = (
             f"{self.kind} {self.name} on {self.target}: {self.field} is {self.actual or '(none)'}, "

@@ -43,6 +43,8 @@ class Publication:
     def show(self, model: str, stages: Iterable[str], *, known: Fold, read: Reader) -> None:
         """Write what some stages hold; a target that does not answer is told of, and comes later.
 
+        One that is known to be behind keeps what it shows: it has not answered a moment ago.
+
         Whoever writes last also reads last, and so leaves the newest.
 
         Args:
@@ -75,12 +77,10 @@ class Publication:
             )
 
     def _document(self, model: str, stage: str, target: str, fold: Fold) -> Document | None:
-        """Return what is written; None for a stage that never held anything."""
+        """Return what is written; None where nothing is."""
         holder = fold.stages.get(stage)
-        if holder is None:
+        if holder is None or target in fold.behind.get(stage, {}):
             return None
-        number = fold.shown(stage, target)
-        summary = fold.version(number or 0)
         endpoints = {
             name: {"target": self._settings.endpoint_target(name)}
             for name, endpoint in sorted(self._settings.endpoints.items())
@@ -90,8 +90,8 @@ class Publication:
             "contract": CONTRACT,
             "model": model,
             "stage": stage,
-            "number": number,
-            "digest": summary.digest if summary is not None else None,
+            "number": holder.number,
+            "digest": holder.digest,
             "since": holder.since,
             "entry": holder.seq,
             "endpoints": endpoints,

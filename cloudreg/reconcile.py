@@ -23,7 +23,7 @@ from cloudreg.ledger.lease import LEASE_S, held
 from cloudreg.names import ModelRef, short
 from cloudreg.operations import SILENT, Progress
 from cloudreg.plan import spec_from_json, spec_json
-from cloudreg.projection import Difference, differences, show_stage
+from cloudreg.projection import SILENT_TARGET, Difference, differences, show_stage
 from cloudreg.promotion import Promoter
 from cloudreg.registry import Registry
 from cloudreg.settings import Settings
@@ -41,10 +41,12 @@ class Repair:
     Attributes:
         differences: What was found.
         entry: The ledger's entry that records it; None where nothing was found.
+        left: What a repair does not end.
     """
 
     differences: tuple[Difference, ...]
     entry: Entry | None
+    left: tuple[Difference, ...] = ()
 
 
 class Reconciler:
@@ -116,6 +118,18 @@ class Reconciler:
             for model, fold in folds.items()
         }
 
+    def _compared(self, model: str, *targets: str) -> list[Difference]:
+        """Return the drift, if the targets that matter answered: all of them without names.
+
+        Raises:
+            Unavailable: One did not, so that nobody knows what it shows.
+        """
+        found = self.drift(model)
+        for silent in found:
+            if silent.kind == SILENT_TARGET and (not targets or silent.target in targets):
+                raise Unavailable(silent.actual, target=silent.target, hint="cloudreg doctor")
+        return found
+
     def _look(self, target: str) -> Sequence[Endpoint] | CloudregError:
         """Return what runs on a target, or why it does not answer."""
         try:
@@ -147,10 +161,12 @@ class Reconciler:
         self._overrule(model)
         self._promoter.settle(model)
         brought = self._bring_up(model)
-        found = [difference for difference in self.drift(model) if difference.mendable]
+        compared = self._compared(model)
+        found = [difference for difference in compared if difference.mendable]
+        left = tuple(difference for difference in compared if not difference.mendable)
         if not found:
             entry = next(iter(self._registry.history(model)), None) if brought else None
-            return Repair(differences=tuple(brought), entry=entry)
+            return Repair(differences=tuple(brought), entry=entry, left=left)
         lease = Lease.claim(
             self._registry.ledger(model), verb="repair", data={}, lease_s=self._lease_s
         )
@@ -163,7 +179,7 @@ class Reconciler:
         except BaseException as error:
             lease.abort(getattr(error, "message", None) or type(error).__name__)
             raise
-        return Repair(differences=(*brought, *found), entry=entry)
+        return Repair(differences=(*brought, *found), entry=entry, left=left)
 
     def adopt(self, model: str, *, target: str, reason: str) -> Repair:
         """Take what *target* shows as the truth: its stages and its endpoints.
@@ -186,9 +202,7 @@ class Reconciler:
         self._promoter.settle(model)
         fold = self._registry.fold(model)
         seq = fold.seq
-        found = [d for d in self.drift(model) if d.target == target and d.kind != "foreign"]
-        for silent in (d for d in found if d.kind == "target"):
-            raise Unavailable(silent.actual, target=target)
+        found = [d for d in self._compared(model, target) if d.target == target]
         if not found:
             return Repair(differences=(), entry=None)
         stages = self._shown_stages(model, target, fold)
@@ -282,7 +296,7 @@ class Reconciler:
             self._deployer.restore(name, applied.target, spec_from_json(applied.spec), lease)
 
     def _check_mended(self, model: str) -> None:
-        left = [difference for difference in self.drift(model) if difference.mendable]
+        left = [difference for difference in self._compared(model) if difference.mendable]
         if left:
             raise Conflict(
                 f"{len(left)} differences are left after the repair: {left[0]}",
@@ -330,12 +344,16 @@ class Reconciler:
             elif seen.spec != spec_from_json(applied.spec):
                 _check_known(seen.spec, fold, target=target)
                 endpoints[name] = {"target": target, "spec": spec_json(seen.spec)}
+        for seen in self._deployer.look([target])[target]:
+            if seen.spec.model == fold.model and seen.spec.name not in fold.applied:
+                _check_known(seen.spec, fold, target=target)
+                endpoints[seen.spec.name] = {"target": target, "spec": spec_json(seen.spec)}
         return endpoints
 
 
 def _silent(target: str, error: CloudregError) -> Difference:
     return Difference(
-        kind="target",
+        kind=SILENT_TARGET,
         name=target,
         target=target,
         field="answer",

@@ -30,8 +30,12 @@ def told(done: Repair, model: str, *, verb: str, nothing: str) -> Answer:
         facts={
             "model": model,
             "differences": done.differences,
+            "left": done.left,
             "entry": entry_facts(done.entry) if done.entry is not None else None,
         },
-        text=[f"{verb}: {difference}" for difference in done.differences] or [nothing],
+        text=[
+            *([f"{verb}: {difference}" for difference in done.differences] or [nothing]),
+            *(f"left as it is: {difference}" for difference in done.left),
+        ],
         next=f"cloudreg status {model}" if done.entry is not None else "",
     )

@@ -147,7 +147,7 @@ def _targets(workspace: Workspace, target: str | None) -> list[str]:
         raise Unsupported(
             f"{', '.join(wanted)}: Terraform has no resources of "
             f"{'them' if len(wanted) > 1 else 'it'}",
-            hint='a target with provider = "sagemaker" or "vertex"',
+            hint="cloudreg providers shows which clouds there are",
         )
     return found
 

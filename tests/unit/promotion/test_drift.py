@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from cloudreg import Workspace
-from cloudreg.errors import Conflict, NotFound
+from cloudreg.cli import main
+from cloudreg.errors import Conflict, NotFound, Unavailable
 from cloudreg.operations import wait
 
 Live = Callable[..., Workspace]
@@ -168,15 +169,31 @@ def test_silent_return_to_the_old(house: Any, live: Live) -> None:
 
 
 def test_endpoint_that_the_ledger_does_not_know(house: Any, live: Live) -> None:
-    """An endpoint of the model that was made by hand is found; a repair leaves it alone."""
+    """An endpoint of the model that was made by hand is found; a repair leaves it, and says so."""
     ws = live()
     backend = ws.targets["local"].endpoints
     spec = replace(ws.endpoint("churn-prod").describe().spec, name="churn-hand")
     wait(backend.create(spec, artifacts={v.digest: ws.version("churn:1") for v in spec.variants}))
     [found] = ws.drift("churn")
     assert (found.kind, found.name, found.actual) == ("foreign", "churn-hand", "there")
-    assert ws.repair("churn").differences == ()
+    repair = ws.repair("churn")
+    assert (repair.differences, [d.name for d in repair.left]) == ((), ["churn-hand"])
     assert backend.endpoint("churn-hand") is not None
+    ws.down("churn-hand")
+    house.check_truth(ws)
+
+
+def test_adopted_endpoint_that_the_ledger_did_not_know(house: Any, live: Live) -> None:
+    """An adoption records it; from then on it is somebody's to plan, and no drift."""
+    ws = live()
+    backend = ws.targets["local"].endpoints
+    spec = replace(ws.endpoint("churn-prod").describe().spec, name="churn-hand")
+    wait(backend.create(spec, artifacts={v.digest: ws.version("churn:1") for v in spec.variants}))
+    adopted = ws.adopt("churn", reason="made during the outage")
+    assert [d.name for d in adopted.differences] == ["churn-hand"]
+    assert ws.fold("churn").applied["churn-hand"].target == "local"
+    house.check_truth(ws)
+    assert "--prune would destroy it" in ws.plan().plan.warnings[0]
     ws.down("churn-hand")
     house.check_truth(ws)
 
@@ -193,7 +210,9 @@ def test_three_ways(house: Any, live: Live) -> None:
     assert str(found).endswith("is hand, the ledger says None, and now file is wanted")
 
 
-def test_target_that_does_not_answer(house: Any) -> None:
+def test_target_that_does_not_answer(
+    house: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One that is silent is told, in drift and in status; the others are compared all the same."""
     house.configure(
         """
@@ -220,6 +239,18 @@ target = "far"
     assert (silent.kind, silent.target) == ("target", "far")
     assert "far was not compared: far does not answer" in str(silent)
     assert (hand.target, hand.actual) == ("local", "hand")
+    # Nobody knows what it shows: to say that all is well again would be a lie.
+    for act in (ws.repair, lambda model: ws.adopt(model, target="far", reason="x")):
+        with pytest.raises(Unavailable, match="far does not answer"):
+            act("churn")
+    monkeypatch.chdir(house.root)
+    assert main(["drift", "churn"]) == 5
+    change(ws, env={})
+    capsys.readouterr()
+    assert main(["drift", "churn"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "target far was not compared: far does not answer\n"
+    assert said.err == "next: cloudreg doctor\n"
 
     prod = next(row for row in ws.status("churn") if row.stage == "prod")
     assert [(s.target, s.numbers, bool(s.trouble)) for s in prod.shown] == [
