@@ -20,7 +20,7 @@ from cloudreg.registry import Registry
 from cloudreg.rollout import Roller, shared
 from cloudreg.seals import Seals
 from cloudreg.settings import Settings
-from cloudreg.settings.tables import EndpointSettings
+from cloudreg.settings.endpoints import EndpointSettings
 from cloudreg.targets import Targets
 from cloudreg.types import (
     SHADOW,

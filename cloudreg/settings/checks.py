@@ -13,7 +13,8 @@ from cloudreg.names import (
     check_stage,
     check_target,
 )
-from cloudreg.settings.tables import EndpointSettings, Settings
+from cloudreg.settings.endpoints import EndpointSettings
+from cloudreg.settings.tables import Settings
 from cloudreg.types import (
     Commit,
     EndpointKind,

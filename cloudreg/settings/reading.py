@@ -21,12 +21,11 @@ from cloudreg.outputs import Outputs
 from cloudreg.outputs import read as read_outputs
 from cloudreg.place import PREFIX, Sources, position
 from cloudreg.settings.checks import Misplaced, check
+from cloudreg.settings.endpoints import EndpointSettings, RolloutSettings
 from cloudreg.settings.tables import (
     DEFAULT_STAGES,
-    EndpointSettings,
     KeySettings,
     ModelSettings,
-    RolloutSettings,
     Settings,
     StageSettings,
     TerraformSettings,
