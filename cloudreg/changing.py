@@ -128,7 +128,7 @@ class Changer:
             registry = FencedRegistry(self._targets[target].registry, lease)
             way.pointed.append(target)
             registry.point(work.model, work.stage, work.version.digest)
-        lease.check()
+        lease.listen()
         if "abort" in lease.requests:
             raise RolloutAborted(f"{work.verb} was undone: somebody asked for it")
 

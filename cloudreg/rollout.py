@@ -292,7 +292,7 @@ class Roller:
                 sleep=self._sleep,
             )
         # What was asked for since the last glance counts too.
-        self._lease.check()
+        self._lease.listen()
         verdict = observation.verdict if observation else Verdict.INCONCLUSIVE
         reason = observation.reason if observation else "no answer from the target"
         if "abort" in self._lease.requests:

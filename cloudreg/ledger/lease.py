@@ -2,12 +2,15 @@
 
 A lock protects nobody once its holder was paused: the holder wakes up and goes on. So every
 mutating call asks first whether the model is still held (`Lease.check`), and whoever finds that it
-is not stops at once. A moment remains between the question and the call; targets that know
-entity tags close it, and reconciling closes the rest.
+is not stops at once. The ledger is not read for each of them: what it said a moment ago still
+holds, because nobody takes over from a holder whose lease has most of its time left. A moment
+remains between the question and the call; targets that know entity tags close it, and reconciling
+closes the rest.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import uuid
@@ -26,6 +29,15 @@ from cloudreg.operations import every
 
 LEASE_S = 60.0
 """Seconds that a holder may be silent before others may take over."""
+
+SURE_S = 2.0
+"""Seconds for which the ledger's word that a model is held is good enough for another call.
+
+By the wall clock, so that a process that was paused or a machine that slept asks again. It is
+short beside a lease because whoever takes over goes by a clock of his own.
+"""
+
+_NEVER = -math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +122,9 @@ class Lease:
         self.requests: tuple[str, ...] = ()
         self._until = until
         self._lease_s = lease_s
-        self._checked = 0.0
+        self._sure_s = min(SURE_S, lease_s / 4)
+        # Whoever makes one has just written that the model is held.
+        self._checked = until - lease_s
 
     @classmethod
     def claim(
@@ -183,10 +197,21 @@ class Lease:
         Raises:
             Fenced: It does not: touch nothing more.
         """
-        fold = self.ledger.read()
-        self._mine(fold)
-        self._checked = self.ledger.clock()
-        if self._until - self.ledger.clock() < self._lease_s / 2:
+        if abs(self.ledger.clock() - self._checked) >= self._sure_s:
+            self.listen()
+
+    def listen(self) -> None:
+        """Check by what the ledger says now, and hear what others ask of the operation.
+
+        The lease is renewed where half of its time is over.
+
+        Raises:
+            Fenced: Somebody else holds the model.
+        """
+        now = self.ledger.clock()
+        self._mine(self.ledger.read())
+        self._checked = now
+        if self._until - now < self._lease_s / 2:
             self.step({})
 
     def kept(self) -> AbstractContextManager[None]:
@@ -204,7 +229,7 @@ class Lease:
     def glance(self) -> None:
         """Check now and then while waiting: no call follows, so once a second will do."""
         if abs(self.ledger.clock() - self._checked) >= 1.0:
-            self.check()
+            self.listen()
 
     def step(self, progress: Mapping[str, Any], *, paused: bool = False) -> None:
         """Say how far the operation is, and hold the model for longer.
@@ -225,6 +250,8 @@ class Lease:
 
         self.ledger.append(draft, op=self.op)
         self._until = until
+        # What is paused anybody may take up at once.
+        self._checked = _NEVER if paused else until - self._lease_s
 
     def done(self, data: Mapping[str, Any]) -> Entry:
         """Close the intent: stages and endpoints are as *data* says.
@@ -249,6 +276,7 @@ class Lease:
 
         entry = self.ledger.append(draft, op=self.op)
         assert entry is not None
+        self._checked = _NEVER
         return entry
 
     def _mine(self, fold: Fold) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cloudreg.errors import Conflict, Fenced, IntegrityError, StalePlan
 from cloudreg.ledger import Draft, Lease, Process, verify
-from cloudreg.ledger.lease import LEASE_S, claimable
+from cloudreg.ledger.lease import LEASE_S, SURE_S, claimable
 
 HOLDER = """
 import sys
@@ -168,6 +168,38 @@ def test_renewal(held, ledger, clock):
     assert ledger().read().open.until == clock.now + LEASE_S
 
 
+def test_sure_for_a_moment(held, store, ledger, clock, kit):
+    """The ledger is asked once in two seconds, however many calls there are; never after a pause.
+
+    Whoever takes over waits for the end of the lease, so that nobody can have done so meanwhile.
+    """
+    watched = kit.Watched(store)
+    held.ledger.store = watched
+    clock.now += SURE_S - 0.1
+    for _ in range(5):
+        held.check()
+    assert watched.calls == []
+    clock.now += 0.1
+    held.check()
+    asked = len(watched.calls)
+    assert asked
+    held.check()
+    assert len(watched.calls) == asked
+    held.step({}, paused=True)
+    asked = len(watched.calls)
+    held.check()
+    assert len(watched.calls) > asked
+
+
+def test_clock_set_back(held, store, clock, kit):
+    """A clock that was set back does not make a holder sure of itself for ever."""
+    watched = kit.Watched(store)
+    held.ledger.store = watched
+    clock.now -= 3600
+    held.check()
+    assert watched.calls
+
+
 def test_renewal_keeps_progress(held, ledger, clock):
     """Renewing says nothing about progress, and so leaves it as it was."""
     held.step({"step": 2})
@@ -304,7 +336,7 @@ def test_requests(held, ledger):
     ask("pause")
     ask("abort")
     ask("abort", root="another operation")
-    held.check()
+    held.listen()
     assert held.requests == ("pause", "abort")
     held.step({})
     assert ledger().read().open.requests == ("pause", "abort")
