@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudreg.deploy import Deployer
-from cloudreg.errors import CloudregError, Fenced, RolloutAborted, RolloutPaused
+from cloudreg.errors import CloudregError, Fenced, RolloutPaused
 from cloudreg.fence import FencedRegistry
 from cloudreg.ledger import Fold, Lease
 from cloudreg.operations import SILENT, Progress
@@ -100,6 +100,9 @@ class Changer:
         first: CloudregError | None = None
         made = 0
         for target in work.units:
+            if way.pointed or way.touched:
+                lease.listen()
+                lease.heed()
             try:
                 self._alone(work.on(target), target, lease, way)
             except CloudregError as error:
@@ -128,9 +131,6 @@ class Changer:
             registry = FencedRegistry(self._targets[target].registry, lease)
             way.pointed.append(target)
             registry.point(work.model, work.stage, work.version.digest)
-        lease.listen()
-        if "abort" in lease.requests:
-            raise RolloutAborted(f"{work.verb} was undone: somebody asked for it")
 
     def _compare(self, work: Work, lease: Lease, way: Way) -> None:
         """Ask all targets before traffic moves, where the stage wants that.

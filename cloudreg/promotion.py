@@ -411,7 +411,7 @@ class Promoter:
             self._changer.change(work, lease, way)
             fold = self._registry.ledger(work.model).known()
             way.applied |= self._found(work, way, fold)
-            entry = lease.done(record(work, way, fold))
+            entry = lease.done(record(work, way, fold), heeding=True)
         except (Fenced, RolloutPaused):
             raise
         except BaseException as error:

@@ -16,6 +16,9 @@ Read = Callable[[int, int], bytes]
 """Returns the bytes from an offset on: as many as asked for, or all that are left."""
 
 BLOCK = 64 * 1024
+SMALL = 1024 * 1024
+"""Bytes of a file that is read whole: one request more would cost more than they do."""
+
 MAX_READ = 32 * 1024 * 1024
 """The largest piece that is ever held: the header of a safetensors file, an archive's directory."""
 
@@ -52,6 +55,7 @@ class Ranges(io.BufferedIOBase):
         """Read *size* bytes through *read*; *name* is for messages."""
         self._read = read
         self._size = size
+        self._block = max(BLOCK, size) if size <= SMALL else BLOCK
         self._name = name
         self._at = 0
         self._blocks: dict[int, bytes] = {}
@@ -101,10 +105,10 @@ class Ranges(io.BufferedIOBase):
         wanted = rest if size is None or size < 0 else min(size, rest)
         if wanted > MAX_READ:
             raise ValueError(f"{wanted} bytes at once")
-        block, start = divmod(self._at, BLOCK)
+        block, start = divmod(self._at, self._block)
         if wanted == 0:
             return b""
-        if start + wanted > BLOCK:
+        if start + wanted > self._block:
             data = self._exactly(self._at, wanted)
         else:
             data = self._cached(block)[start : start + wanted]
@@ -113,8 +117,8 @@ class Ranges(io.BufferedIOBase):
 
     def _cached(self, block: int) -> bytes:
         if block not in self._blocks:
-            offset = block * BLOCK
-            data = self._exactly(offset, min(BLOCK, self._size - offset))
+            offset = block * self._block
+            data = self._exactly(offset, min(self._block, self._size - offset))
             first = self._blocks.get(0, data)
             self._blocks = {0: first, block: data} if block else {0: data}
         return self._blocks[block]

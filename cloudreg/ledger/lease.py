@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cloudreg.errors import Conflict, Fenced
+from cloudreg.errors import Conflict, Fenced, RolloutAborted
 from cloudreg.ledger.entry import Entry
 from cloudreg.ledger.fold import Fold, OpenIntent
 from cloudreg.ledger.log import Draft, Ledger
@@ -253,13 +253,27 @@ class Lease:
         # What is paused anybody may take up at once.
         self._checked = _NEVER if paused else until - self._lease_s
 
-    def done(self, data: Mapping[str, Any]) -> Entry:
+    def done(self, data: Mapping[str, Any], *, heeding: bool = False) -> Entry:
         """Close the intent: stages and endpoints are as *data* says.
+
+        Args:
+            data: What is true from now on.
+            heeding: Whether a wish to abort, up to the last moment, keeps it from coming true.
 
         Raises:
             Fenced: Somebody else holds the model.
+            RolloutAborted: Somebody asked for it; the intent is still open.
         """
-        return self._close("done", data)
+        return self._close("done", data, heed=self.heed if heeding else lambda: None)
+
+    def heed(self) -> None:
+        """Return unless somebody asked to abort, as far as was heard.
+
+        Raises:
+            RolloutAborted: Somebody did.
+        """
+        if "abort" in self.requests:
+            raise RolloutAborted("it was undone: somebody asked for it")
 
     def abort(self, reason: str, data: Mapping[str, Any] | None = None) -> Entry:
         """Close the intent without effect.
@@ -269,9 +283,12 @@ class Lease:
         """
         return self._close("abort", {**(data or {}), "reason": reason})
 
-    def _close(self, kind: str, data: Mapping[str, Any]) -> Entry:
+    def _close(
+        self, kind: str, data: Mapping[str, Any], *, heed: Callable[[], None] = lambda: None
+    ) -> Entry:
         def draft(fold: Fold) -> Draft:
             self._mine(fold)
+            heed()
             return Draft(kind=kind, root=self.root, data=data)
 
         entry = self.ledger.append(draft, op=self.op)

@@ -182,7 +182,7 @@ def _objects(
         yield _statement(
             "OtherStages",
             ["s3:DeleteObject", "s3:PutObject"],
-            [f"{pointers}/{stage}" for stage in deployed.others],
+            [f"{pointers}/{stage}/*" for stage in deployed.others],
             effect="Deny",
         )
 

@@ -7,13 +7,13 @@ package that follows it::
     sagemaker/<region>/registry/churn/group             the group was made, or found to be ours
     sagemaker/<region>/registry/churn/numbers/7         the digest that took the number first
     sagemaker/<region>/registry/churn/digests/<sha256>  the package's ARN, and those withdrawn
-    sagemaker/<region>/registry/churn/stages/prod       the digest that the stage shows
+    sagemaker/<region>/registry/churn/stages/prod/…     the digest that the stage shows
     sagemaker/<region>/registry/churn/metrics/<sha256>  what ModelMetrics points to
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from cloudreg.types import ModelVersion, PublishedVersion
 from cloudreg_sagemaker import checks, images, packages
 from cloudreg_sagemaker.errors import translated
 from cloudreg_sagemaker.native import Resources
+from cloudreg_sagemaker.pointers import Pointers, newest
 
 if TYPE_CHECKING:
     from cloudreg_sagemaker.clients import Clients
@@ -65,6 +66,8 @@ class SageMakerRegistry:
         self._names = settings.stage_names
         self._resources = Resources(settings, target=target)
         self._target = target
+        self._root = f"sagemaker/{settings.region}/registry"
+        self._pointers = Pointers(store, root=self._root)
 
     def publish(self, version: ModelVersion) -> PublishedVersion:
         model = check_model(version.model)
@@ -113,26 +116,26 @@ class SageMakerRegistry:
     def point(self, model: str, stage: str, digest: str | None) -> None:
         check_model(model)
         check_stage(stage)
-        key = self._key(model, "stages", stage)
-        before = (self._get(key) or b"").decode()
+        said = self._pointers.said(model)
+        listed = list(self._packages(model))
+        before = newest(said).get(stage)
         # Listings may be old, so the packages that certainly change are asked for.
-        known = self._described(model, digest) if digest is not None else {}
+        known = self._described(model, digest, listed) if digest is not None else {}
         if digest is not None and not known:
             raise NotFound(f"{model}: {short(digest)} is not published there", target=self._target)
-        if before and before != digest:
-            known |= self._described(model, before)
-        if digest is None:
-            self._store.delete(key)
-        else:
-            self._store.put(digest.encode(), key)
-        self._project(model, known)
+        if before is not None and before != digest:
+            known |= self._described(model, before, listed)
+        self._pointers.write(model, stage, digest, said)
+        wanted = {**newest(said), stage: digest}
+        self._project(model, {s: d for s, d in wanted.items() if d is not None}, listed, known)
 
     def withdraw(self, model: str, digest: str) -> None:
         check_digest(digest)
         record = self._record(check_model(model), digest)
         if record is None:
             return
-        stages = sorted(name for name, there in self._pointers(model).items() if there == digest)
+        pointers = self._pointers.read(model)
+        stages = sorted(stage for stage, there in pointers.items() if there == digest)
         if stages:
             raise Conflict(
                 f"{model}:{record.number} is still shown by {', '.join(stages)}",
@@ -155,7 +158,13 @@ class SageMakerRegistry:
         ((arn, package),) = found.items()
         return self._resources.package(arn) if self._resources.wanted else package
 
-    def _project(self, model: str, known: dict[str, dict[str, Any]]) -> None:
+    def _project(
+        self,
+        model: str,
+        pointers: dict[str, str],
+        listed: list[Mapping[str, Any]],
+        known: dict[str, dict[str, Any]],
+    ) -> None:
         """Make the packages show what the pointers say.
 
         Two processes may do it at once, the slower one with old pointers. So each reads the
@@ -163,36 +172,42 @@ class SageMakerRegistry:
 
         Args:
             model: Whose.
-            known: Packages by ARN, newer than a listing.
+            pointers: What each stage shows.
+            listed: The listing of the model's packages.
+            known: Packages by ARN, newer than the listing.
         """
         for _ in range(MAX_ROUNDS):
-            pointers = self._pointers(model)
-            for change in self._changes(model, pointers, known):
+            for change in self._changes(pointers, listed, known):
                 with self._translated(model):
                     self._client.update_model_package(**change)
                 known[change["ModelPackageArn"]] = {
                     **known.get(change["ModelPackageArn"], {}),
                     **change,
                 }
-            if self._pointers(model) == pointers:
+            now = self._pointers.read(model)
+            if now == pointers:
                 return
+            pointers, listed = now, list(self._packages(model))
         raise Conflict(
             f"the stages of {model} are moved faster than they can be shown", target=self._target
         )
 
     def _changes(
-        self, model: str, pointers: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
+        self,
+        pointers: Mapping[str, str],
+        listing: list[Mapping[str, Any]],
+        known: Mapping[str, Mapping[str, Any]],
     ) -> list[dict[str, Any]]:
         """Return the requests that are missing; first those that show a stage, then the others."""
         gaining: list[dict[str, Any]] = []
         losing: list[dict[str, Any]] = []
-        listed = {package["ModelPackageArn"]: package for package in self._packages(model)}
+        listed = {package["ModelPackageArn"]: package for package in listing}
         for arn in {**listed, **known}:
             package = {**listed.get(arn, {}), **known.get(arn, {})}
-            shown = packages.published_from(package, self._names)
-            if shown is None:
+            seen = packages.published_from(package, self._names)
+            if seen is None:
                 continue
-            stages = [stage for stage, digest in pointers.items() if digest == shown.digest]
+            stages = [stage for stage, digest in pointers.items() if digest == seen.digest]
             if not packages.is_shown(package, stages, self._names):
                 change = packages.change_for(
                     arn,
@@ -200,7 +215,7 @@ class SageMakerRegistry:
                     self._names,
                     retired=packages.was_staged(package),
                 )
-                (gaining if set(stages) - set(shown.stages) else losing).append(change)
+                (gaining if set(stages) - set(seen.stages) else losing).append(change)
         return [*gaining, *losing]
 
     def _create(self, version: ModelVersion, request: Mapping[str, Any]) -> str:
@@ -277,13 +292,27 @@ class SageMakerRegistry:
     def _listed_digest(self, model: str, digest: str) -> PublishedVersion | None:
         return next((shown for shown in self.published(model) if shown.digest == digest), None)
 
-    def _described(self, model: str, digest: str) -> dict[str, dict[str, Any]]:
-        """Return the package of a digest by its ARN; nothing where it is not published."""
+    def _described(
+        self, model: str, digest: str, listed: Iterable[Mapping[str, Any]] = ()
+    ) -> dict[str, dict[str, Any]]:
+        """Return the package of a digest by its ARN; nothing where it is not published.
+
+        Args:
+            model: Whose.
+            digest: Of the version.
+            listed: Where its ARN is looked for first; its own object tells where that is old.
+        """
+        for package in listed:
+            there = self._read(package)
+            if there is not None and there.digest == digest and there.native_id is not None:
+                found = self._describe(there.native_id, model)
+                if found is not None:
+                    return {there.native_id: found}
         record = self._record(model, digest)
         if record is None or record.arn is None:
             return {}
-        package = self._describe(record.arn, model)
-        return {record.arn: package} if package is not None else {}
+        found = self._describe(record.arn, model)
+        return {record.arn: found} if found is not None else {}
 
     def _describe(self, arn: str, what: str) -> dict[str, Any] | None:
         try:
@@ -350,13 +379,6 @@ class SageMakerRegistry:
         key = self._key(model, "digests", digest.removeprefix("sha256:"))
         self._store.put(msgspec.json.encode(record), key)
 
-    def _pointers(self, model: str) -> dict[str, str]:
-        """Return the digest that each stage shows."""
-        prefix = self._key(model, "stages", "")
-        stages = [found.key.removeprefix(prefix) for found in self._store.list(prefix)]
-        read = {stage: self._get(prefix + stage) for stage in stages}
-        return {stage: digest.decode() for stage, digest in read.items() if digest is not None}
-
     def _get(self, key: str) -> bytes | None:
         try:
             with self._store.open(key) as reader:
@@ -365,7 +387,7 @@ class SageMakerRegistry:
             return None
 
     def _key(self, model: str, *parts: str) -> str:
-        return "/".join((f"sagemaker/{self._settings.region}/registry/{model}", *parts))
+        return "/".join((self._root, model, *parts))
 
     @property
     def _client(self) -> Any:

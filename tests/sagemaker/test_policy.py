@@ -65,8 +65,8 @@ def test_a_stage_is_a_limit(cloud: Any) -> None:
         )
         assert (said == ALLOWED) is wanted, stage
     pointer = "arn:aws:s3:::our-models/team/churn/sagemaker/us-east-1/registry/churn/stages/"
-    assert outcome(document, "s3:PutObject", f"{pointer}staging") == ALLOWED
-    assert outcome(document, "s3:PutObject", f"{pointer}prod") == EXPLICIT_DENY
+    assert outcome(document, "s3:PutObject", f"{pointer}staging/000001-{64 * 'a'}") == ALLOWED
+    assert outcome(document, "s3:PutObject", f"{pointer}prod/000001-{64 * 'a'}") == EXPLICIT_DENY
 
 
 def test_endpoints_of_other_stages(cloud: Any) -> None:

@@ -105,7 +105,7 @@ locals {
         Sid = "OtherStages", Effect = "Deny", Action = local.known.actions.OtherStages
         Resource = [
           for name in one.others :
-          "${local.bucket_arn}/${local.below}sagemaker/${local.region}/registry/*/stages/${name}"
+          "${local.bucket_arn}/${local.below}sagemaker/${local.region}/registry/*/stages/${name}/*"
         ]
       })],
       [
