@@ -1,10 +1,15 @@
-"""Backends that ask before every mutating call whether this process still holds the model."""
+"""Backends that ask before every mutating call whether this process still holds the model.
+
+A verb is one such call here and may be several on the wire: `cloudreg.holding` lets the provider
+ask before each of those, and at each poll of what it began.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
+from cloudreg.holding import holding
 from cloudreg.ledger import Lease
 from cloudreg.provider import LINES, EndpointBackend, Operation, RegistryBackend
 from cloudreg.types import (
@@ -12,6 +17,7 @@ from cloudreg.types import (
     Endpoint,
     EndpointSpec,
     ModelVersion,
+    OperationStatus,
     PublishedVersion,
     Rollout,
     VariantMetrics,
@@ -29,7 +35,8 @@ class FencedRegistry:
     def publish(self, version: ModelVersion) -> PublishedVersion:
         """Check the lease, then publish."""
         self._lease.check()
-        return self._backend.publish(version)
+        with holding(self._lease.check):
+            return self._backend.publish(version)
 
     def published(self, model: str) -> Iterator[PublishedVersion]:
         """Look."""
@@ -38,16 +45,37 @@ class FencedRegistry:
     def point(self, model: str, stage: str, digest: str | None) -> None:
         """Check the lease, then point."""
         self._lease.check()
-        self._backend.point(model, stage, digest)
+        with holding(self._lease.check):
+            self._backend.point(model, stage, digest)
 
     def withdraw(self, model: str, digest: str) -> None:
         """Check the lease, then withdraw."""
         self._lease.check()
-        self._backend.withdraw(model, digest)
+        with holding(self._lease.check):
+            self._backend.withdraw(model, digest)
 
     def native(self, model: str, digest: str) -> Any:
         """Look."""
         return self._backend.native(model, digest)
+
+
+class FencedOperation:
+    """What a target does in its own time, behind a lease: a poll can send what was waiting."""
+
+    def __init__(self, operation: Operation, lease: Lease) -> None:
+        """Guard *operation* with *lease*."""
+        self._operation = operation
+        self._lease = lease
+
+    @property
+    def name(self) -> str:
+        """Return what people see while they wait."""
+        return self._operation.name
+
+    def poll(self) -> OperationStatus:
+        """Look how it stands; the lease is asked before anything is changed."""
+        with holding(self._lease.check):
+            return self._operation.poll()
 
 
 class FencedEndpoints:
@@ -69,7 +97,9 @@ class FencedEndpoints:
     def create(self, spec: EndpointSpec, *, artifacts: Mapping[str, ModelVersion]) -> Operation:
         """Check the lease, then create."""
         self._lease.check()
-        return self._backend.create(spec, artifacts=artifacts)
+        with holding(self._lease.check):
+            begun = self._backend.create(spec, artifacts=artifacts)
+        return FencedOperation(begun, self._lease)
 
     def update(
         self,
@@ -80,12 +110,16 @@ class FencedEndpoints:
     ) -> Operation:
         """Check the lease, then update."""
         self._lease.check()
-        return self._backend.update(spec, artifacts=artifacts, rollout=rollout)
+        with holding(self._lease.check):
+            begun = self._backend.update(spec, artifacts=artifacts, rollout=rollout)
+        return FencedOperation(begun, self._lease)
 
     def delete(self, name: str) -> Operation:
         """Check the lease, then delete."""
         self._lease.check()
-        return self._backend.delete(name)
+        with holding(self._lease.check):
+            begun = self._backend.delete(name)
+        return FencedOperation(begun, self._lease)
 
     def invoke(
         self,

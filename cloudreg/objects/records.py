@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import msgspec
 
 from cloudreg.errors import IntegrityError
+from cloudreg.holding import still_held
 from cloudreg.names import canonical_json, sha256
 from cloudreg.provider import ObjectStore
 from cloudreg.types import EndpointSpec
@@ -114,11 +115,13 @@ class Records:
         )
         count = newest.count + 1 if newest is not None else 1
         key = f"{self._root}{spec.name}/{config}/{count:06}-{text}"
+        still_held()
         self._store.put(data, key)
         return Asked(config=config, count=count, key=key)
 
     def forget(self, asked: Asked) -> None:
         """Remove what was written down; absent is fine."""
+        still_held()
         self._store.delete(asked.key)
 
     def _list(self, prefix: str) -> Iterator[tuple[str, Asked]]:

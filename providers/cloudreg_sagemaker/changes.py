@@ -119,6 +119,8 @@ class Change:
                 hosting.start(requests)
             elif outgoing.is_same_frame(seen["EndpointConfigName"], requests.config_name):
                 self._write_down(seen["EndpointConfigName"])
+                if not hosting.is_whole(seen):
+                    hosting.prepare(requests, config=seen["EndpointConfigName"])
                 if not self._adjust(seen):
                     return self._finish(requests, seen["EndpointConfigName"])
             else:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cloudreg.holding import still_held
 from cloudreg_sagemaker import checks
 
 if TYPE_CHECKING:
@@ -118,9 +119,20 @@ class Clients:
         )
         if service in CHECKED:
             checks.watch(client)
+        client.meta.events.register("before-call.*.*", _held)
         for watch in self._watchers:
             watch(client)
         return client
+
+
+_READING = ("Describe", "Get", "Head", "Invoke", "List")
+"""How operations begin that change nothing of a model's."""
+
+
+def _held(model: Any, **_: object) -> None:
+    """Ask before a call that changes something whether it is still ours to make."""
+    if not model.name.startswith(_READING):
+        still_held()
 
 
 def observed(observer: Observer) -> Callable[..., None]:

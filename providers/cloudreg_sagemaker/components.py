@@ -169,7 +169,9 @@ def requests_for(
         "RuntimeConfig": {"CopyCount": max(1, variant.scaling.min_replicas)},
         "Tags": outgoing.tags(spec),
     }
-    return ComponentRequests(spec=spec, models=base.models, config=config, component=component)
+    return ComponentRequests(
+        spec=spec, models=base.models, config=config, place=base.place, component=component
+    )
 
 
 def _share(config: dict[str, Any], pool: str, settings: SageMakerSettings) -> None:

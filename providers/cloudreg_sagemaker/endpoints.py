@@ -50,7 +50,7 @@ from cloudreg_sagemaker.components import (
     is_host,
 )
 from cloudreg_sagemaker.guards import Guards
-from cloudreg_sagemaker.hosting import Hosting
+from cloudreg_sagemaker.hosting import Hosting, Inventory
 from cloudreg_sagemaker.logs import EndpointLogs
 from cloudreg_sagemaker.machines import units_of
 from cloudreg_sagemaker.metrics import NOTHING, EndpointMetrics
@@ -112,13 +112,16 @@ class SageMakerEndpoints:
         names = sorted(known)
         with ThreadPoolExecutor(PARALLEL_LOOKS, thread_name_prefix="look") as pool:
             hosts = [host_in((one.config for one in known[name]), name) for name in names]
+            inventory = pool.submit(self._hosting.inventory, names)
             looks = list(pool.map(self._hosting.look, hosts))
         for name, look in zip(names, looks, strict=True):
             known[name], seen = self._of_one_moment(name, known[name], look)
             if seen is not None and is_host(seen):
                 yield resting.shown(self._rest_bench(), name, seen, known[name])
             elif seen is not None:
-                yield self._shown(name, seen, known[name], bounds.get(name, {}))
+                yield self._shown(
+                    name, seen, known[name], bounds.get(name, {}), inventory=inventory.result()
+                )
 
     def endpoint(self, name: str) -> Endpoint | None:
         known = self._records.of(check_endpoint(name))
@@ -135,12 +138,12 @@ class SageMakerEndpoints:
             self._check_pool(spec, artifacts, seen)
         if seen is not None and is_there and seen["EndpointStatus"] != "Deleting":
             known = self._records.of(spec.name)
-            if not known:
+            if not known and not self._is_lost(seen):
                 raise AlreadyExists(
                     f"endpoint {spec.name} exists, and cloudreg did not make it",
                     target=self._target,
                 )
-            if spec not in self._asked_for(spec.name, seen, known):
+            if known and spec not in self._asked_for(spec.name, seen, known):
                 raise AlreadyExists(
                     f"endpoint {spec.name} exists with another configuration",
                     target=self._target,
@@ -170,6 +173,9 @@ class SageMakerEndpoints:
     def delete(self, name: str) -> Operation:
         known = self._records.of(check_endpoint(name))
         seen = self._carrier(name, known)
+        if not known:
+            there = self._hosting.look(name)
+            seen = there if there is not None and self._is_lost(there) else None
         if seen is not None:
             self._check_owner(seen)
         if seen is not None and is_host(seen):
@@ -368,6 +374,10 @@ class SageMakerEndpoints:
     def _components(self) -> Components:
         return Components(self._clients["sagemaker"], target=self._target)
 
+    def _is_lost(self, seen: Mapping[str, Any]) -> bool:
+        """Whether an endpoint of which nothing is written down was made by who writes here."""
+        return self._hosting.is_of(seen, self._settings.uri(""))
+
     def _check_owner(self, seen: Mapping[str, Any]) -> None:
         """Refuse an endpoint that somebody made under a name of ours: the tag tells."""
         if not self._hosting.is_ours(seen):
@@ -461,11 +471,15 @@ class SageMakerEndpoints:
         bounds: Mapping[str, wire.Bound],
         *,
         digests: Mapping[str, str] | None = None,
+        inventory: Inventory | None = None,
     ) -> Endpoint:
         asked = latest(known, seen.get("EndpointConfigName"))
+        spec = self._records.spec(asked) if asked is not None else None
+        if inventory is not None and spec is not None:
+            digests = inventory.digests(seen["EndpointConfigName"], spec)
         return wire.endpoint_from(
             seen,
-            self._records.spec(asked) if asked is not None else None,
+            spec,
             name=name,
             region=self._settings.region,
             bounds=bounds,

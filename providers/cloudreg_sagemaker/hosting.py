@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import AlreadyExists, ConfigError, NotFound
+from cloudreg.types import EndpointSpec
 from cloudreg_sagemaker import checks, naming, packages
 from cloudreg_sagemaker import requests as outgoing
 from cloudreg_sagemaker.errors import translated
@@ -18,6 +20,35 @@ if TYPE_CHECKING:
     from cloudreg_sagemaker.requests import Requests
 
 PAGE = 100
+FEW = 2
+"""Endpoints of which configurations and models are looked for by name; of more, all are listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Names of what endpoints are made of.
+
+    Attributes:
+        configs: Of configurations.
+        models: Of models.
+    """
+
+    configs: frozenset[str]
+    models: frozenset[str]
+
+    def digests(self, config: str, spec: EndpointSpec) -> dict[str, str]:
+        """Return what the variants of *spec* run, as far as all that they are made of is there."""
+        if config not in self.configs:
+            return {}
+        owner = naming.owner_of(spec.name)
+        return {
+            variant.name: variant.digest
+            for variant in spec.served
+            if any(
+                model.startswith(f"{variant.model}-{variant.number}-{owner}")
+                for model in self.models
+            )
+        }
 
 
 class Hosting:
@@ -62,15 +93,20 @@ class Hosting:
         variants = self._variants(seen["EndpointName"], seen.get("EndpointConfigName", ""))
         return {variant["VariantName"]: outgoing.types_of(variant) for variant in variants}
 
-    def prepare(self, requests: Requests) -> None:
+    def prepare(self, requests: Requests, *, config: str | None = None) -> None:
         """Make models and configuration.
 
         Their names are digests of what they are: those that exist are equal.
+
+        Args:
+            requests: What is asked for.
+            config: What the configuration is called, where one of other weights stood.
         """
         name = requests.spec.name
         for model in requests.models:
             self._once(name, partial(self._client.create_model, **model))
-        self._once(name, partial(self._client.create_endpoint_config, **requests.config))
+        made = {**requests.config, "EndpointConfigName": config or requests.config_name}
+        self._once(name, partial(self._client.create_endpoint_config, **made))
 
     def check(self, requests: Requests) -> None:
         """Refuse what SageMaker would refuse for one of its fields, before anything is sent."""
@@ -106,8 +142,28 @@ class Hosting:
             self._client.delete_endpoint(EndpointName=name)
 
     def is_ours(self, seen: Mapping[str, Any]) -> bool:
-        """Whether cloudreg made the endpoint: its tag tells."""
+        """Whether cloudreg made the endpoint, from whatever bucket: its tag tells."""
         return packages.TAG in self._tags(seen["EndpointArn"], seen["EndpointName"])
+
+    def is_of(self, seen: Mapping[str, Any], place: str) -> bool:
+        """Whether an endpoint was made by who keeps the records at *place*."""
+        return self._tags(seen["EndpointArn"], seen["EndpointName"]).get(packages.PLACE) == place
+
+    def is_whole(self, seen: Mapping[str, Any]) -> bool:
+        """Whether the configuration in force and its models are there: nothing grows without."""
+        name = seen["EndpointName"]
+        models = self._models(name, seen["EndpointConfigName"]).values()
+        return bool(models) and all(self._has_model(name, model) for model in models)
+
+    def inventory(self, endpoints: Sequence[str]) -> Inventory:
+        """Return which configurations and models there are, of some endpoints at least."""
+        few = len(endpoints) <= FEW
+        stems = [f"{naming.config_stem(name)}-" for name in endpoints] if few else [None]
+        owners = [f"-{naming.owner_of(name)}" for name in endpoints] if few else [None]
+        return Inventory(
+            configs=self._listed("EndpointConfig", "list_endpoint_configs", stems),
+            models=self._listed("Model", "list_models", owners),
+        )
 
     def discard(self, name: str, config: str, *, keep: Iterable[str]) -> None:
         """Remove a configuration and its models; absent is fine.
@@ -144,12 +200,7 @@ class Hosting:
             ("EndpointConfig", "list_endpoint_configs", f"{stem}-", naming.is_config_name),
             ("Model", "list_models", f"-{owner}", naming.is_model_name),
         ):
-            with self._translated(name):
-                pages = self._client.get_paginator(verb).paginate(
-                    NameContains=part, PaginationConfig={"PageSize": PAGE}
-                )
-                found = [one for page in pages for one in page[f"{kind}s"]]
-            for one in found:
+            for one in self._pages(kind, verb, part):
                 there = one[f"{kind}Name"]
                 if there == config or there in keep or not fits(there, name):
                     continue
@@ -190,6 +241,28 @@ class Hosting:
                     target=self._target,
                     hint=f"aws cloudwatch describe-alarms --alarm-names {alarm}",
                 )
+
+    def _listed(self, kind: str, verb: str, parts: Sequence[str | None]) -> frozenset[str]:
+        return frozenset(
+            one[f"{kind}Name"] for part in parts for one in self._pages(kind, verb, part)
+        )
+
+    def _pages(self, kind: str, verb: str, part: str | None) -> list[Mapping[str, Any]]:
+        """Return all things of a kind that have *part* in their names."""
+        filters = {"NameContains": part} if part else {}
+        with self._translated(part or kind):
+            pages = self._client.get_paginator(verb).paginate(
+                **filters, PaginationConfig={"PageSize": PAGE}
+            )
+            return [one for page in pages for one in page[f"{kind}s"]]
+
+    def _has_model(self, name: str, model: str) -> bool:
+        try:
+            with self._translated(name):
+                self._client.describe_model(ModelName=model)
+        except NotFound:
+            return False
+        return True
 
     def _tags(self, arn: str, name: str) -> dict[str, str]:
         """Return the tags of something; none where it is gone."""

@@ -21,6 +21,9 @@ from cloudreg_sagemaker.settings import RETIRED, UNSTAGED
 TAG = "cloudreg"
 """Key of the tag on everything that cloudreg makes."""
 
+PLACE = f"{TAG}:records"
+"""Key of the tag that says where is written down what an endpoint was asked to be."""
+
 PENDING, APPROVED = "PendingManualApproval", "Approved"
 NO_STAGE = "-"
 """No name of a stage; values of metadata must not be empty."""

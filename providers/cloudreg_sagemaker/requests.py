@@ -37,11 +37,13 @@ class Requests:
         spec: What was asked for.
         models: CreateModel for each variant, in their order.
         config: CreateEndpointConfig.
+        place: Where it is written down, for the endpoint's tag.
     """
 
     spec: EndpointSpec
     models: tuple[dict[str, Any], ...]
     config: dict[str, Any]
+    place: str
 
     @property
     def config_name(self) -> str:
@@ -54,7 +56,7 @@ class Requests:
         return {
             "EndpointName": self.spec.name,
             "EndpointConfigName": self.config_name,
-            "Tags": tags(self.spec),
+            "Tags": [*tags(self.spec), {"Key": packages.PLACE, "Value": self.place}],
         }
 
 
@@ -122,7 +124,7 @@ def requests_for(
     start = [[v["InitialVariantWeight"], v.get("InitialInstanceCount")] for v in variants]
     stem = config_stem(spec.name)
     config["EndpointConfigName"] = f"{stem}-{frame[:12]}-{digest_of(start)[:8]}"
-    return Requests(spec=spec, models=tuple(models), config=config)
+    return Requests(spec=spec, models=tuple(models), config=config, place=settings.uri(""))
 
 
 def is_same_frame(config: str | None, other: str) -> bool:

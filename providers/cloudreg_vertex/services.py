@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloudreg.errors import OperationTimeout
+from cloudreg.holding import still_held
 from cloudreg.operations import poll_until
 from cloudreg_vertex.errors import refusal, translated
 
@@ -38,7 +39,7 @@ _CLIENTS = {
 }
 
 READS = frozenset({"get", "list"})
-"""First words of the methods that are repeated whatever the answer was."""
+"""First words of the methods that change nothing: they are repeated whatever the answer was."""
 
 CODES = {
     1: "CANCELLED",
@@ -101,6 +102,8 @@ class Services:
         """
         for listener in self._listeners:
             listener(service, method)
+        if method.partition("_")[0] not in READS:
+            still_held()
         with translated(what, target=self._target):
             client = self.client(service, version)
             return getattr(client, method)(

@@ -142,7 +142,7 @@ def test_plan_with_nothing_to_do(counted: Counted) -> None:
 
 
 def test_plan_after_many_entries(counted: Counted) -> None:
-    """It stays so, however many entries the ledger has."""
+    """However many entries the ledger has, one request brings the state before the newest."""
     with counted.open() as ws:
         ledger = ws.registry.ledger(counted.model)
         for number in range(EVERY + 2):
@@ -151,7 +151,7 @@ def test_plan_after_many_entries(counted: Counted) -> None:
     with counted.counted() as (ws, sent):
         assert ws.plan().plan.empty
 
-    assert sent.total() <= MOST_OF_A_PLAN, sent
+    assert sent.total() <= MOST_OF_A_PLAN + 1, sent
 
 
 def test_apply_with_nothing_to_do(counted: Counted) -> None:
@@ -171,7 +171,7 @@ def test_status(counted: Counted) -> None:
     assert {state.status for state in rows["prod"].endpoints} == {"ready"}
     assert len(rows["prod"].endpoints) == sent["sagemaker DescribeEndpoint"] == MANY
     assert sent["sagemaker ListModelPackages"] == 1
-    assert sent.total() <= MOST_OF_A_PLAN + 2, sent
+    assert sent.total() <= MOST_OF_A_PLAN + 3, sent
 
 
 def test_drift(counted: Counted) -> None:
@@ -181,7 +181,7 @@ def test_drift(counted: Counted) -> None:
 
     assert sent["sagemaker DescribeEndpoint"] == MANY
     assert sent["application-autoscaling DescribeScalableTargets"] == 1
-    assert sent.total() <= MOST_OF_A_PLAN + 2, sent
+    assert sent.total() <= MOST_OF_A_PLAN + 3, sent
 
 
 def test_endpoints_are_looked_at_side_by_side(counted: Counted) -> None:

@@ -175,6 +175,30 @@ def removal(house: House) -> None:
     assert gone == []
 
 
+def served(house: House) -> tuple[str, str]:
+    """Return the names of the configuration that is served, and of its model."""
+    config = house.settled()["EndpointConfigName"]
+    (variant,) = house.client.describe_endpoint_config(EndpointConfigName=config)[
+        "ProductionVariants"
+    ]
+    return config, variant["ModelName"]
+
+
+def no_configuration(house: House) -> None:
+    house.client.delete_endpoint_config(EndpointConfigName=served(house)[0])
+
+
+def no_model(house: House) -> None:
+    house.client.delete_model(ModelName=served(house)[1])
+
+
+def no_record(house: House) -> None:
+    """Delete what was written down of the endpoint: by what there is it is anybody's."""
+    store = house.ws.targets["aws"].store
+    (key,) = (one.key for one in store.list("sagemaker/us-east-1/endpoints/"))
+    store.delete(key)
+
+
 EDITS: list[tuple[Callable[[House], None], str, str]] = [
     (stage, "stage", "version"),
     (gone_from_the_stage, "stage", "version"),
@@ -182,6 +206,9 @@ EDITS: list[tuple[Callable[[House], None], str, str]] = [
     (no_scaling, "endpoint", "scaling"),
     (policy, "endpoint", "scaling.target"),
     (environment, "endpoint", ""),
+    (no_configuration, "endpoint", ""),
+    (no_model, "endpoint", ""),
+    (no_record, "endpoint", "endpoint"),
     (removal, "endpoint", "endpoint"),
 ]
 

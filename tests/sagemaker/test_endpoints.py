@@ -84,7 +84,10 @@ def test_marked(desk: Any) -> None:
 
     for arn in arns:
         tags = {t["Key"]: t["Value"] for t in desk.client.list_tags(ResourceArn=arn)["Tags"]}
+        place = tags.pop("cloudreg:records", None)
         assert tags == {"cloudreg": asked.name, "cloudreg:model": "kit", "cloudreg:stage": "prod"}
+        # Only the endpoint says who may find it again when nothing is written down of it.
+        assert place == ("s3://our-models/team/churn/" if arn == seen["EndpointArn"] else None)
 
 
 def test_environment_arrives(desk: Any) -> None:
