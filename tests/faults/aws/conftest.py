@@ -161,8 +161,10 @@ class Cloud:
         assert not busy()
 
     def used(self, model: str) -> Remains:
-        """Return what the live endpoint of a model needs, as SageMaker tells it."""
+        """Return what the live endpoint of a model needs, as SageMaker tells it; it may be none."""
         sagemaker = self.client("sagemaker")
+        if not sagemaker.list_endpoints(NameContains=model)["Endpoints"]:
+            return NOTHING
         config = sagemaker.describe_endpoint(EndpointName=model)["EndpointConfigName"]
         variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)
         return {

@@ -16,7 +16,7 @@ from cloudreg.testing.faults import Action, Fault, When
 
 LEASE_S = 0.5
 MOMENTS = {"before": When.BEFORE, "after": When.AFTER}
-SLEEPERS = ("promote", "rollback", "apply")
+SLEEPERS = ("promote", "rollback", "apply", "down")
 MAX_CALLS = 60
 
 
@@ -74,7 +74,7 @@ def overtake(verb: str, ws: Workspace, model: str) -> None:
     match verb:
         case "promote" | "rollback":
             ws.promote(f"{model}:3", to="prod")
-        case "apply":
+        case "apply" | "down":
             ws.apply()
 
 
@@ -123,7 +123,7 @@ def wake_too_late(verb: str, here: Any, ws: Workspace, pid: int) -> None:
     stages = {s: h.number for s, h in ws.fold(here.model).stages.items()}
     serves = stages["prod"] if ws.fold(here.model).applied else None
     if held:
-        assert stages["prod"] == serves == (1 if verb == "apply" else 3)
+        assert stages["prod"] == serves == (1 if verb in ("apply", "down") else 3)
     here.check(ws, prod=stages["prod"], dev=stages["dev"], serves=serves)
 
 
