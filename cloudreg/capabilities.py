@@ -61,7 +61,8 @@ class Capabilities(Watching):
             may be there while it is empty.
         queue_metrics: What they can follow; only together with ``queue_scaling``.
         queue_expires_s: Least and most seconds that a queued request may wait; None for any.
-        managed_transfer: Whether a service of the cloud copies versions to it, past this machine.
+        managed_transfer: Schemes of the stores, such as ``s3``, from which a service of the cloud
+            copies versions to it, past this machine.
         egress: What a byte costs that leaves it for another cloud; None where nobody knows.
         reasons: Field to one sentence, for each field that is less than people expect.
         nearest: GPU class that is not offered, to what comes nearest and how it differs.
@@ -94,7 +95,7 @@ class Capabilities(Watching):
     queue_scaling: bool = False
     queue_metrics: frozenset[ScalingMetric] = frozenset()
     queue_expires_s: tuple[int, int] | None = None
-    managed_transfer: bool = False
+    managed_transfer: frozenset[str] = frozenset()
     egress: Egress | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     nearest: Mapping[str, str] = field(default_factory=dict)
@@ -150,23 +151,28 @@ class Capabilities(Watching):
             self._require_scaling(variant.scaling, spec.name, target)
             self._require_machines(variant.resources, spec.name, target)
 
-    def require_transfer(self, what: str, size: int, limit: int | None, *, target: str) -> None:
-        """Refuse to copy *size* bytes through this machine where the user wants a service to.
+    def require_transfer(
+        self, what: str, size: int, limit: int | None, *, source: str, target: str
+    ) -> bool:
+        """Return whether a service copies *size* bytes, because they are more than the user wants.
 
         Args:
             what: For messages.
             size: Bytes that the target lacks.
-            limit: The user's; None for none.
+            limit: The user's, for what goes through this machine; None for none.
+            source: Where they are (`cloudreg.provider.Provider.location`).
             target: Where they would go.
 
         Raises:
-            Unsupported: The target has no such service; with the reason.
+            Unsupported: They are more, and no service copies them; with the reason.
         """
-        if limit is None or size <= limit or self.managed_transfer:
-            return
+        if limit is None or size <= limit:
+            return False
+        if source.partition("://")[0] in self.managed_transfer:
+            return True
         raise self._refusal(
             f"{what}: {told(size)} are more than transfer_above = {told(limit)}, and no service "
-            "copies them there",
+            f"copies them there from {source or 'this machine'}",
             "managed_transfer",
             target,
             hint=f'[targets.{target}] transfer_above = "{told(2 * size).replace(" ", "")}", or '

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cloudreg import artifacts
+from cloudreg.carrying import hand_over
 from cloudreg.catalog import Bill
 from cloudreg.errors import CloudregError, Conflict
 from cloudreg.fence import FencedEndpoints, FencedRegistry
@@ -442,10 +443,18 @@ class Deployer:
             return
         provider = self._targets[target]
         limit = self._settings.targets[target].transfer_above_bytes
-        if limit is not None and target != self._settings.home:
-            lacks = artifacts.lacking(version, provider.store)
-            provider.capabilities.require_transfer(version.ref, lacks.size, limit, target=target)
         with lease.kept():
+            is_checked = False
+            if target != self._settings.home:
+                is_checked = hand_over(
+                    version,
+                    self._targets[self._settings.home],
+                    provider,
+                    limit=limit,
+                    target=target,
+                    progress=self._progress,
+                    on_poll=lease.glance,
+                )
             mirror(
                 version,
                 source=None if target == self._settings.home else self._registry.store,
@@ -453,7 +462,8 @@ class Deployer:
                 registry=FencedRegistry(provider.registry, lease),
                 progress=self._progress,
             )
-            artifacts.check(version, provider.store, target=target, progress=self._progress)
+            if not is_checked:
+                artifacts.check(version, provider.store, target=target, progress=self._progress)
         if target != self._settings.home:
             self._seals.carry(version, provider.store)
         self._brought.add(brought)

@@ -16,6 +16,7 @@ from typing import Any
 
 from cloudreg import artifacts
 from cloudreg.aftermath import concerned_without
+from cloudreg.backwards import held_before
 from cloudreg.copies import Copies
 from cloudreg.deploy import Deployer
 from cloudreg.errors import CloudregError, Conflict, IntegrityError, InvalidRequest, NotFound
@@ -28,7 +29,6 @@ from cloudreg.ledger.log import timestamp
 from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress
 from cloudreg.plan import EndpointChange, Plan, spec_json, stage_change
-from cloudreg.planning import held_before
 from cloudreg.rollout import Roller
 from cloudreg.settings import Settings
 from cloudreg.targets import Targets

@@ -6,13 +6,14 @@ Everything here looks and refuses; nothing here changes anything.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cloudreg import gates
 from cloudreg.admission import Admission
 from cloudreg.artifacts import is_present, lacking
+from cloudreg.backwards import held_before
 from cloudreg.deploy import Deployer, Desired, Sight
 from cloudreg.errors import (
     InvalidRequest,
@@ -20,7 +21,7 @@ from cloudreg.errors import (
     RepairRequired,
 )
 from cloudreg.gates.parity import Question
-from cloudreg.ledger import Entry, Fold, Holder
+from cloudreg.ledger import Fold
 from cloudreg.names import ModelRef
 from cloudreg.operations import poll_until
 from cloudreg.parity import Asking, askings
@@ -42,9 +43,6 @@ from cloudreg.work import FOLLOW, SILENCE, Lag, Work, stage_of
 
 IN_FLIGHT_S = 2.0
 """Patience with a registration that is in the ledger and not on every target yet."""
-
-MOVES = ("register", "done", "adopt")
-"""Entries that can move a stage."""
 
 
 class Planner:
@@ -437,7 +435,13 @@ class Planner:
         provider, home = self._targets[target], self._settings.home
         lacks = lacking(version, provider.store)
         limit = self._settings.targets[target].transfer_above_bytes
-        provider.capabilities.require_transfer(version.ref, lacks.size, limit, target=target)
+        by_service = provider.capabilities.require_transfer(
+            version.ref,
+            lacks.size,
+            limit,
+            source=self._targets[home].location,
+            target=target,
+        )
         egress = self._targets[home].capabilities.egress
         if not lacks.size:
             note = "the target has all of it"
@@ -445,6 +449,8 @@ class Planner:
             note = f"egress price unknown for {home}: see its own price list"
         else:
             note = egress.of(lacks.size)
+        if by_service:
+            note = f"by {provider.transfers.service}, past this machine; {note}"
         return Change(
             kind="copy",
             name=version.ref,
@@ -474,24 +480,6 @@ def _following(version: ModelVersion, stage: str, fold: Fold, lag: Lag) -> list[
 
 def _serves(spec: EndpointSpec, number: int) -> bool:
     return any(variant.number == number for variant in spec.variants)
-
-
-def held_before(newest_first: Iterable[Entry], stage: str, holder: Holder) -> int | None:
-    """Return what a stage held before the version that it holds was promoted.
-
-    A second rollback goes further back: what was rolled away from is not what anybody wants.
-    """
-    promoted = False
-    for entry in newest_first:
-        moved = entry.data.get("stages", {}) if entry.kind in MOVES else {}
-        if entry.seq > holder.seq or stage not in moved:
-            continue
-        number: int | None = moved[stage]
-        if promoted and number not in (None, holder.number):
-            return number
-        if number == holder.number and entry.data.get("verb") != "rollback":
-            promoted = True
-    return None
 
 
 def _at_once(change: EndpointChange) -> EndpointChange:

@@ -353,6 +353,47 @@ class Operation(Protocol):
         ...
 
 
+class TransferBackend(Protocol):
+    """Copies into the target's store that a service of the cloud makes, past this machine."""
+
+    @property
+    def service(self) -> str:
+        """What the cloud calls the service, for plans; "" where there is none."""
+        ...
+
+    def start(self, name: str, source: str, keys: Sequence[str]) -> Operation:
+        """Begin to copy objects, or go on watching what was begun before under that name.
+
+        Objects that are there stay as they are, whatever they hold: nobody trusts the copies
+        before their bytes are hashed. Nothing of the service is left once the operation is done.
+
+        Args:
+            name: The same for the same copy, whoever asks for it: lower-case letters and digits.
+            source: Where the other store is, as `Provider.location` says.
+            keys: Of the objects, the same in both stores.
+
+        Raises:
+            Unsupported: No service reads that source (`Capabilities.managed_transfer`).
+            ConfigError: The service lacks something that it needs to read the source.
+        """
+        ...
+
+
+class NoTransfer:
+    """The transfers of a target that has no such service."""
+
+    service = ""
+
+    def __init__(self, reason: str, *, target: str) -> None:
+        """Refuse for *reason*."""
+        self._reason = reason
+        self._target = target
+
+    def start(self, name: str, source: str, keys: Sequence[str]) -> Operation:
+        """Refuse."""
+        raise Unsupported(f"no service copies {source} there: {self._reason}", target=self._target)
+
+
 class BatchBackend(Protocol):
     """Data sets that are scored, by jobs that end; `cloudreg.jobs.BatchSpec` says how."""
 
@@ -432,6 +473,16 @@ class Provider(Protocol):
         """Batch jobs; `NoBatch` where there are none."""
         ...
 
+    @property
+    def location(self) -> str:
+        """Where services of clouds find the store, such as ``s3://bucket/prefix/``; "" nowhere."""
+        ...
+
+    @property
+    def transfers(self) -> TransferBackend:
+        """Copies that a service makes; `NoTransfer` where there is none."""
+        ...
+
     def close(self) -> None:
         """Let go of clients; endpoints stay."""
         ...
@@ -459,12 +510,14 @@ class Deployed:
         endpoints: Their names, and those of their pools; none for any.
         stages: Those that a version may be moved to, in their order.
         others: Stages that it may not be moved to.
+        by_service: Whether a service copies what is too large (``transfer_above`` of the target).
     """
 
     models: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    by_service: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudreg import artifacts, projection
+from cloudreg.carrying import hand_over
 from cloudreg.errors import NotFound
 from cloudreg.importers import Description, Source
 from cloudreg.ledger import Entry, Fold, Seal, Verification, VersionSummary, ledger_models, verify
@@ -139,10 +140,15 @@ class Versions:
         for target in self.settings.stage_targets(first):
             provider = self.targets[target]
             limit = self.settings.targets[target].transfer_above_bytes
-            if limit is not None and target != self.settings.home:
-                lacks = artifacts.lacking(done.version, provider.store)
-                provider.capabilities.require_transfer(
-                    done.version.ref, lacks.size, limit, target=target
+            is_checked = limit is None or target == self.settings.home
+            if target != self.settings.home:
+                is_checked |= hand_over(
+                    done.version,
+                    self.targets[self.settings.home],
+                    provider,
+                    limit=limit,
+                    target=target,
+                    progress=self.progress,
                 )
             projection.mirror(
                 done.version,
@@ -151,6 +157,14 @@ class Versions:
                 registry=provider.registry,
                 progress=self.progress,
             )
+            if not is_checked:  # a service may have copied for somebody who died before the check
+                artifacts.check(
+                    done.version,
+                    provider.store,
+                    target=target,
+                    progress=self.progress,
+                    record=rooms.registry.store,
+                )
             newest = rooms.registry.ledger(model).read
             # A newer version that is not published yet is shown by whoever registers it now.
             with suppress(NotFound):

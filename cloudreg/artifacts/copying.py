@@ -16,6 +16,7 @@ from cloudreg.artifacts.chunks import (
     streams_for,
 )
 from cloudreg.artifacts.records import put_record, recorded
+from cloudreg.errors import IntegrityError
 from cloudreg.manifest import FileEntry
 from cloudreg.operations import SILENT, Progress
 from cloudreg.provider import ObjectStore, StoredObject
@@ -31,20 +32,34 @@ def check(
     *,
     target: str | None = None,
     progress: Progress = SILENT,
+    record: ObjectStore | None = None,
 ) -> None:
     """Read every byte of *version* in *store* and hash it again.
+
+    Args:
+        version: Which one.
+        store: Where its files are.
+        target: The store's target, for messages.
+        progress: Where it is shown.
+        record: Another store that has its manifest, where *store* is only about to get the
+            version; what is wrong is removed then, so that whoever repeats the copy brings it.
 
     Raises:
         IntegrityError: A file is missing or has other bytes; the message names it.
     """
-    manifest, _ = recorded(version, store, target)
+    manifest, _ = recorded(version, store if record is None else record, target)
     streams = streams_for(entry.size for entry in manifest.files)
     with progress.task(f"checking {version.ref}", total=manifest.size, unit="B") as task:
 
         def one(entry: FileEntry) -> None:
             seen = Seen(task, entry.size)
-            for _ in verified(entry, store, version.ref, seen, target=target, streams=streams):
-                pass
+            try:
+                for _ in verified(entry, store, version.ref, seen, target=target, streams=streams):
+                    pass
+            except IntegrityError:
+                if record is not None:
+                    store.delete(entry.key)
+                raise
 
         with ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="check") as pool:
             list(pool.map(one, manifest.files))

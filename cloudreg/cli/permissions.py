@@ -88,4 +88,5 @@ def deployed(settings: Settings, target: str, stage: str | None) -> Deployed:
         endpoints=tuple(sorted({*endpoints, *pools})),
         stages=tuple(allowed),
         others=tuple(order[len(allowed) :]),
+        by_service=settings.targets[target].transfer_above is not None,
     )

@@ -161,7 +161,8 @@ class Lease:
                 data={**data, "verb": verb, "until": until, "process": _process()},
             )
 
-        ledger.append(draft, op=op)
+        # The plan was made from what was just read: if others wrote since, the place is taken.
+        ledger.append(draft, op=op, known=True)
         return cls(ledger, op=op, root=op, until=until, lease_s=lease_s)
 
     @classmethod
@@ -291,7 +292,7 @@ class Lease:
             heed()
             return Draft(kind=kind, root=self.root, data=data)
 
-        entry = self.ledger.append(draft, op=self.op)
+        entry = self.ledger.append(draft, op=self.op, known=True)
         assert entry is not None
         self._checked = _NEVER
         return entry

@@ -11,7 +11,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cloudreg.errors import AlreadyExists, Conflict, IntegrityError, NotFound, Unavailable
+from cloudreg.errors import (
+    AlreadyExists,
+    CloudregError,
+    Conflict,
+    IntegrityError,
+    NotFound,
+    Unavailable,
+)
 from cloudreg.ledger import checkpoint, gathered
 from cloudreg.ledger.entry import Entry, entry_key
 from cloudreg.ledger.fold import Fold, VersionSummary
@@ -188,7 +195,12 @@ class Ledger:
         return summary if summary is not None and summary.digest == digest else None
 
     def append(
-        self, draft: Callable[[Fold], Draft | None], *, op: str, id: str | None = None
+        self,
+        draft: Callable[[Fold], Draft | None],
+        *,
+        op: str,
+        id: str | None = None,
+        known: bool = False,
     ) -> Entry | None:
         """Append one entry that is right at the moment when it lands.
 
@@ -199,6 +211,9 @@ class Ledger:
             id: Idempotency key, for a caller who asks again because the outcome is unknown: if
                 one of the newest `RECENT` entries has it, that entry is returned. Made here where
                 the caller has no use for it.
+            known: Begin with the state as it was read last, which saves a look: where it is not
+                the newest any more the entry finds its place taken, and what refuses by it is
+                asked again.
 
         Returns:
             The entry as it stands in the ledger, or None if *draft* had nothing to append.
@@ -210,6 +225,10 @@ class Ledger:
         with self._lock:
             own = id or uuid.uuid4().hex
             searched: int | None = None
+            if known:
+                entry = self._at_once(draft, op=op, id=own)
+                if entry is not None:
+                    return entry
             for _ in range(MAX_ATTEMPTS):
                 fold = self.read()
                 seq = fold.seq
@@ -224,13 +243,30 @@ class Ledger:
                     return None
                 if fold.seq != seq:
                     continue  # the draft read on by itself: let it look at the whole again
-                entry = self._land(fold, wanted, op=op, id=own)
+                entry = self._land(fold, self._next(fold, wanted, op=op, id=own))
                 if entry is not None:
                     return entry
         raise Conflict(f"{self.model}: {MAX_ATTEMPTS} other writers were faster")
 
-    def _land(self, fold: Fold, wanted: Draft, *, op: str, id: str) -> Entry | None:
-        """Put an entry behind *fold* and move *fold* there; None if others were faster."""
+    def _at_once(self, draft: Callable[[Fold], Draft | None], *, op: str, id: str) -> Entry | None:
+        """Append by what is known already; None where only the newest state can tell."""
+        fold = self.known()
+        seq = fold.seq
+        try:
+            wanted = draft(fold)
+            if wanted is None or fold.seq != seq:
+                return None
+            entry = self._next(fold, wanted, op=op, id=id)
+        except CloudregError:
+            return None  # refused by what may be past
+        return self._land(fold, entry)
+
+    def _next(self, fold: Fold, wanted: Draft, *, op: str, id: str) -> Entry:
+        """Return the entry that would stand behind *fold*.
+
+        Raises:
+            IntegrityError: It does not follow from what is there.
+        """
         entry = Entry(
             model=self.model,
             seq=fold.seq + 1,
@@ -246,6 +282,10 @@ class Ledger:
         )
         # Whoever could not be understood later must not get in.
         _trial(fold, entry)
+        return entry
+
+    def _land(self, fold: Fold, entry: Entry) -> Entry | None:
+        """Put an entry behind *fold* and move *fold* there; None if others were faster."""
         entry = replace(entry, checkpoint=self._checkpoint(fold))
         data = entry.encode()
         if fold.seq < 0:

@@ -182,9 +182,18 @@ class CapabilityTests(KindTests, StreamTests, BatchTests, WatchTests):
             error = refused(able, "accelerators", planned(on(gpu)), target=target)
             assert error.hint == nearest
 
-    def test_managed_transfer(self, able: Capabilities) -> None:
-        """It is not declared: the contract has no verb that would hand a copy over."""
-        assert not able.managed_transfer
+    def test_managed_transfer(self, provider: Provider, able: Capabilities) -> None:
+        """A source that no service reads is refused before anything is begun."""
+        source = "elsewhere://bucket/prefix/"
+        with pytest.raises(Unsupported):
+            provider.transfers.start("0" * 40, source, ["blobs/1/" + "0" * 64])
+        with pytest.raises(Unsupported):
+            able.require_transfer("kit:1", 11, 10, source=source, target="kit")
+        assert not able.require_transfer("kit:1", 10, 10, source=source, target="kit")
+        for scheme in able.managed_transfer:
+            assert able.require_transfer("kit:1", 11, 10, source=f"{scheme}://b/", target="kit")
+        # A service has to find the place that it copies to.
+        assert "://" in provider.location or not able.managed_transfer
 
     def test_egress(self, able: Capabilities) -> None:
         """A price can be looked up; that nothing is charged has no source."""

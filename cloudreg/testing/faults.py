@@ -36,6 +36,7 @@ from cloudreg.provider import (
     ProviderPlugin,
     RegistryBackend,
     StoredObject,
+    TransferBackend,
 )
 from cloudreg.types import (
     CustomMetric,
@@ -276,6 +277,16 @@ class FaultyProvider:
     def batch(self) -> BatchBackend:
         """The wrapped provider's; its jobs are not hit."""
         return self._provider.batch
+
+    @property
+    def location(self) -> str:
+        """Where the wrapped provider's store is."""
+        return self._provider.location
+
+    @property
+    def transfers(self) -> TransferBackend:
+        """The wrapped provider's; its copies are not hit."""
+        return self._provider.transfers
 
     def close(self) -> None:
         """Close the wrapped provider."""

@@ -95,6 +95,11 @@ def _parser() -> _Parser:
         "--state", type=Path, metavar="DIR", help="keep what is in Google's cloud between runs"
     )
     parser.add_argument(
+        "--s3-url",
+        metavar="URL",
+        help="where Google's transfers find S3; default: the emulated AWS beside it",
+    )
+    parser.add_argument(
         "--image",
         type=_image,
         action="append",

@@ -55,6 +55,7 @@ class Aws:
         """Prepare; moto takes a second to import."""
         from cloudreg_emulator.aws.server import AwsServer
 
+        self._options = options
         self._server = AwsServer(
             port=options.port,
             host=options.host,
@@ -90,6 +91,8 @@ class Aws:
     def __enter__(self) -> Aws:
         self._away = self.taken_away()
         self._server.__enter__()
+        # The cloud that is started after it copies from here.
+        self._options.s3_url = self._options.s3_url or self._server.url
         return self
 
     def __exit__(
@@ -151,6 +154,7 @@ class GoogleCloud:
                 scale=options.scale,
                 polls=options.describes,
                 state=options.state,
+                s3=options.s3_url,
                 host=options.host,
                 port=options.google_port,
             )

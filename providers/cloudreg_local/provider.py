@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import ProviderContext
+from cloudreg.provider import NoTransfer, ProviderContext, TransferBackend
 from cloudreg_local.abilities import capabilities
 from cloudreg_local.batches import LocalBatch
 from cloudreg_local.endpoints import SERVER, LocalEndpoints
@@ -45,6 +45,11 @@ class LocalProvider:
             store_root=root / "store",
             command=settings.server_command or SERVER,
             target=context.target,
+        )
+
+        self.location = ""
+        self.transfers: TransferBackend = NoTransfer(
+            "nobody but this machine writes into its folder", target=context.target
         )
 
     def close(self) -> None:

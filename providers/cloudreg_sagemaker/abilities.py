@@ -33,6 +33,12 @@ QUEUE_EXPIRES_S = (60, 21_600)
 """RequestTTLSeconds in botocore's service model."""
 
 
+NO_SERVICE = (
+    "AWS DataSync reads other clouds' stores by an access key alone, and cloudreg hands out no keys"
+)
+"""https://docs.aws.amazon.com/datasync/latest/userguide/API_CreateLocationObjectStorage.html"""
+
+
 SOURCES = {
     "cloudwatch": MetricSource(
         required=frozenset({"namespace", "metric"}),
@@ -114,8 +120,7 @@ def capabilities(settings: SageMakerSettings | None = None) -> Capabilities:
         queue_expires_s=QUEUE_EXPIRES_S,
         egress=egress(settings),
         reasons={
-            "managed_transfer": "cloudreg drives no transfer service yet: DataSync would need an "
-            "agent beside the source",
+            "managed_transfer": NO_SERVICE,
             **({"kinds": why} if why else {}),
             "serverless_memory_mib": why or "SageMaker sells it by the GiB, up to six",
             "serverless_concurrency": why or "more is not served by one serverless endpoint",

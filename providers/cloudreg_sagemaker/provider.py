@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cloudreg.capabilities import Capabilities
-from cloudreg.provider import ProviderContext
-from cloudreg_sagemaker.abilities import capabilities
+from cloudreg.provider import NoTransfer, ProviderContext, TransferBackend
+from cloudreg_sagemaker.abilities import NO_SERVICE, capabilities
 from cloudreg_sagemaker.batches import SageMakerBatch
 from cloudreg_sagemaker.clients import Clients, Observer
 from cloudreg_sagemaker.endpoints import SageMakerEndpoints
@@ -52,6 +52,9 @@ class SageMakerProvider:
         self.batch = SageMakerBatch(
             self.clients, self.store, settings, self.capabilities, target=context.target
         )
+
+        self.location = settings.uri("")
+        self.transfers: TransferBackend = NoTransfer(NO_SERVICE, target=context.target)
 
     def listen(self, listener: Callable[[str, str], None]) -> None:
         """Tell *listener* signing name and operation of every call that boto3 makes from now on."""

@@ -52,6 +52,7 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
     """
     preview = settings is not None and settings.preview
     dedicated = settings is None or settings.dedicated
+    reads_s3 = settings is not None and settings.transfer_role is not None
     return Capabilities(
         accelerators=CLASSES,
         scale_to_zero=preview,
@@ -67,8 +68,9 @@ def capabilities(settings: VertexSettings | None = None) -> Capabilities:
         custom_metrics=SOURCES,
         batch=True,
         egress=EGRESS,
+        managed_transfer=frozenset({"gs", "s3"} if reads_s3 else {"gs"}),
         reasons={
-            "managed_transfer": "cloudreg does not drive Storage Transfer Service yet",
+            **({} if reads_s3 else {"managed_transfer": NO_ROLE}),
             "max_replicas": "more machines than a project's quota ever starts with",
             "accelerators": "Google has no machine with it",
             "variant_requests": UNADDRESSED,
@@ -99,6 +101,12 @@ EGRESS = Egress(
     note="to the Americas and EMEA, before free tiers",
 )
 """The day is that of the look: the page bears none."""
+
+NO_ROLE = (
+    "Storage Transfer Service reads S3 by a role of AWS's: "
+    'transfer_role = "arn:aws:iam::ACCOUNT:role/NAME" in the target\'s section'
+)
+"""https://cloud.google.com/storage-transfer/docs/source-amazon-s3"""
 
 UNADDRESSED = "Vertex AI routes by weights alone, and asks no single variant"
 

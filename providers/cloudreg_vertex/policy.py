@@ -61,6 +61,18 @@ BESIDE: Mapping[str, str] = {
 }
 """Permissions of what goes beside the SDK's clients, and what for."""
 
+TRANSFER: Mapping[str, str] = {
+    "storagetransfer.jobs.create": "a copy that a service makes",
+    "storagetransfer.jobs.get": "whether it was begun before",
+    "storagetransfer.jobs.run": "its beginning",
+    "storagetransfer.jobs.update": "its end",
+    "storagetransfer.operations.get": "how it stands",
+}
+"""Permissions where Storage Transfer Service copies what is too large, and what for.
+
+Source: https://cloud.google.com/storage-transfer/docs/access-control
+"""
+
 LEDGER = ("storage.objects.create", "storage.objects.get")
 """Permissions on the ledger's own keys: to replace an object takes ``delete``, which is not here,
 so that an entry is written once.
@@ -80,7 +92,8 @@ def policy_for(settings: VertexSettings, deployed: Deployed) -> dict[str, Any]:
         settings: The target's.
         deployed: What is deployed.
     """
-    permissions = sorted({*PERMISSIONS.values(), *BESIDE})
+    carried = TRANSFER if deployed.by_service else {}
+    permissions = sorted({*PERMISSIONS.values(), *BESIDE, *carried})
     bucket = f"projects/_/buckets/{settings.bucket}"
     prefix = f"{bucket}/objects/{settings.prefix}/" if settings.prefix else f"{bucket}/objects/"
     ledger = f'resource.name.startsWith("{prefix}ledger/")'

@@ -12,6 +12,7 @@ from cloudreg_vertex.endpoints import VertexEndpoints
 from cloudreg_vertex.registry import VertexRegistry
 from cloudreg_vertex.services import Services
 from cloudreg_vertex.store import GcsObjects
+from cloudreg_vertex.transfers import StorageTransfers
 
 if TYPE_CHECKING:
     from cloudreg_vertex.settings import VertexSettings
@@ -38,7 +39,11 @@ class VertexProvider:
             self.services, self.store, settings, self.capabilities, target=context.target
         )
 
+        self.location = settings.uri("")
+        self.transfers = StorageTransfers(settings, target=context.target)
+
     def close(self) -> None:
         """Let go of the clients; endpoints stay."""
         self.services.close()
+        self.transfers.close()
         self.store.close()

@@ -28,6 +28,10 @@ Reservation = Annotated[
     str,
     StringConstraints(pattern=r"^projects/[^/]+/zones/[^/]+/reservations/[^/]+$"),
 ]
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
+Role = Annotated[
+    str, StringConstraints(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+$")
+]
 Address = Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/?$")]
 
 
@@ -78,6 +82,8 @@ class VertexSettings(_Section):
         native: Whose objects ``native()`` returns: the API's messages, or ``aiplatform.Model`` and
             ``aiplatform.Endpoint`` of the high-level SDK, which takes seconds to import.
         endpoint_url: Where Vertex AI answers, for emulators; ``VERTEX_EMULATOR_HOST`` says so too.
+        transfer_role: ARN of the role of AWS's by which Storage Transfer Service reads buckets of
+            S3, for what is above ``transfer_above``; it trusts the service's account.
         storage_url: Where Cloud Storage answers, for emulators; ``STORAGE_EMULATOR_HOST`` says
             so too.
         grpc_address: Where it answers gRPC without TLS, for emulators;
@@ -107,6 +113,7 @@ class VertexSettings(_Section):
     transport: Literal["rest", "grpc"] = "rest"
     native: Literal["message", "sdk"] = "message"
     endpoint_url: Address | None = None
+    transfer_role: Role | None = None
     storage_url: Address | None = None
     grpc_address: Address | None = None
 

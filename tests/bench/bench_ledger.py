@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from race import PEERS, command, peer, table
 
+from cloudreg import Workspace
 from cloudreg.ledger import Draft, Fold, Lease, Ledger
+from cloudreg.manifest import Lineage
 from cloudreg.names import sha256
 from cloudreg_local.store import LocalStore
+
+MOST = int(os.environ.get("BENCH_VERSIONS", "100_000"))
+"""Versions in the longest ledger."""
+
+PROMOTERS = int(os.environ.get("BENCH_PROMOTERS", "32"))
+_CONFIG = """
+home = "here"
+
+[targets.here]
+provider = "local"
+path = "place"
+
+[stages.dev]
+[stages.prod]
+gates = []
+"""
+_PROMOTER = """
+import sys
+from cloudreg import Workspace
+from cloudreg.errors import CloudregError
+
+with Workspace.load(sys.argv[1], actor="ada", wait_s=float(sys.argv[2])) as ws:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in sys.argv[3].split(","):
+        try:
+            ws.promote(f"churn:{number}", to="prod")
+        except CloudregError as error:
+            print(type(error).__name__, flush=True)
+        else:
+            print("done", flush=True)
+"""
 
 MLFLOW = """
 import sys, time
@@ -44,7 +82,7 @@ print("promote", (time.perf_counter() - began) / 20)
 
 def run() -> None:
     """Grow one ledger, measuring on the way; then MLflow's SQLite store, if it is there."""
-    sizes = (100, 1_000, 10_000, 100_000)
+    sizes = [size for size in (100, 1_000, 10_000) if size < MOST] + [MOST]
     with tempfile.TemporaryDirectory() as name:
         store = LocalStore(Path(name), target="local")
         count = 0
@@ -61,11 +99,88 @@ def run() -> None:
             row = "  ".join(f"{cost[verb]:9.4f}" for verb in cost)
             # As they come: a hundred thousand entries with their fsync take minutes.
             print(f"  {size:>9}  {row}", flush=True)
+        _folded(store)
     growth = costs[sizes[-1]]["promote"] / costs[sizes[0]]["promote"]
     print(f"  a promote with {sizes[-1]} versions costs {growth:.2f} x one with {sizes[0]}")
+    _promoters()
     python = peer("python")
-    if PEERS and python and peer("mlflow"):
+    if PEERS and python and peer("mlflow") and 10_000 in costs:
         _beside_mlflow(python, costs[10_000])
+
+
+def _folded(store: LocalStore) -> None:
+    """Fold the whole ledger, from its last checkpoint and from its first entry."""
+
+    def whole() -> Fold:
+        fold, ledger = Fold("churn"), _open(store)
+        for entry in ledger.entries():
+            fold.apply(entry)
+        return fold
+
+    timed: dict[str, float] = {}
+    folds: list[Fold] = []
+    for title, make in (
+        ("from the last checkpoint", lambda: _open(store).read()),
+        ("from the first entry", whole),
+    ):
+        began = time.perf_counter()
+        folds.append(make())
+        timed[title] = time.perf_counter() - began
+    assert folds[0].head == folds[1].head
+    table(f"the fold of {folds[0].seq + 1} entries", timed, base="from the last checkpoint")
+
+
+def _promoters() -> None:
+    """Promote as often with one process as with many at once, patient and impatient."""
+    print(f"\n{PROMOTERS} promotions of one model to one stage, local, from ready to the last end")
+    numbers = [str(number) for number in range(1, PROMOTERS + 1)]
+    one = [",".join(numbers)]
+    for title, wait_s, shares in (
+        ("1 process, one after the other", 600, one),
+        (f"{PROMOTERS} processes at once, who wait", 600, numbers),
+        (f"{PROMOTERS} processes at once, who do not", 0, numbers),
+    ):
+        with tempfile.TemporaryDirectory() as name:
+            took, ends = _promoted(Path(name), wait_s, shares)
+        told = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+        print(f"  {title:<36} {took:7.2f} s  {told}", flush=True)
+
+
+def _promoted(root: Path, wait_s: int, shares: list[str]) -> tuple[float, Counter[str]]:
+    (root / "cloudreg.toml").write_text(_CONFIG)
+    with Workspace.load(root, actor="ada") as ws:
+        for number in range(1, PROMOTERS + 1):
+            build = root / f"build{number}"
+            build.mkdir()
+            (build / "weights.txt").write_text(f"weights {number}")
+            ws.register("churn", build, lineage=Lineage())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PROMOTER, str(root), str(wait_s), share],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for share in shares
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    began = time.perf_counter()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ends = Counter[str]()
+    for process in processes:
+        ends.update(process.communicate()[0].split())
+    took = time.perf_counter() - began
+    assert ends.total() == PROMOTERS
+    with Workspace.load(root, actor="ada") as ws:
+        fold = ws.fold("churn")
+        assert fold.open is None
+        assert "prod" in fold.stages
+    return took, ends
 
 
 def _beside_mlflow(python: str, own: dict[str, float]) -> None:

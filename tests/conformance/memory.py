@@ -28,7 +28,14 @@ from cloudreg.errors import (
     Unsupported,
 )
 from cloudreg.jobs import BatchSpec
-from cloudreg.provider import LINES, BatchBackend, NoBatch, StoredObject
+from cloudreg.provider import (
+    LINES,
+    BatchBackend,
+    NoBatch,
+    NoTransfer,
+    StoredObject,
+    TransferBackend,
+)
 from cloudreg.testing.conformance import ServingTests, make_version
 from cloudreg.types import (
     CustomMetric,
@@ -650,6 +657,10 @@ class MemoryProvider:
         if capabilities is BARE:
             self.batch = NoBatch("one at a time", target="conformance")
         self.capabilities = capabilities
+        self.location = ""
+        self.transfers: TransferBackend = NoTransfer(
+            "nobody but this process writes here", target="conformance"
+        )
 
     def reopen(self) -> MemoryProvider:
         return MemoryProvider(self.world, **self.parts)

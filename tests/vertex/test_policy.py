@@ -11,7 +11,7 @@ from cloudreg.testing.batches import job
 from cloudreg.testing.serving import spec, variant
 from cloudreg.types import ModelVersion, OperationState, Scaling, ScalingMetric
 from cloudreg_vertex import PLUGIN
-from cloudreg_vertex.policy import PERMISSIONS, policy_for
+from cloudreg_vertex.policy import PERMISSIONS, TRANSFER, policy_for
 
 RACED = {("jobs", "cancel_batch_prediction_job"), ("jobs", "delete_batch_prediction_job")}
 """Where two begin one job at once: `test_batches` makes them, and compares."""
@@ -77,6 +77,19 @@ def test_role(cloud: Any) -> None:
         "roles/iam.serviceAccountUser",
     ]
     assert "objects/team/" in found["bindings"][1]["condition"]["expression"]
+
+
+def test_transfers_are_permitted_where_they_are_set_up() -> None:
+    """Who may have copies made by a service has its permissions, and nobody else has."""
+    section = {"project": "our-project", "location": "europe-west4", "bucket": "our-models"}
+    settings = PLUGIN.settings()(**section)
+    plain = policy_for(settings, Deployed())
+    carried = policy_for(settings, Deployed(by_service=True))
+
+    def permitted(found: Any) -> set[str]:
+        return set(found["roles"]["cloudregDeployer"]["includedPermissions"])
+
+    assert permitted(carried) - permitted(plain) == set(TRANSFER)
 
 
 def test_an_entry_is_written_once() -> None:

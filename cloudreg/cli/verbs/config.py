@@ -78,7 +78,7 @@ def _target(workspace: Workspace, name: str, raw: Mapping[str, Any]) -> Mapping[
         _plugin, options = workspace.targets.options(name)
     except CloudregError:
         return raw
-    return {"provider": raw["provider"], **options.model_dump(mode="json", by_alias=True)}
+    return {**raw, **options.model_dump(mode="json", by_alias=True)}
 
 
 def _leaves(value: Any, where: Where) -> Iterator[tuple[Where, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from cloudreg_emulator.google.state import State
 from cloudreg_emulator.google.storage import Storage
 from cloudreg_emulator.google.storage import handle as handle_storage
 from cloudreg_emulator.google.storage.disk import Disk
+from cloudreg_emulator.google.transfer import Transfers
 from cloudreg_emulator.google.vertex import rest
 from cloudreg_emulator.google.vertex.channel import GrpcServer
 from cloudreg_emulator.google.vertex.deployments import Deployments
@@ -47,6 +49,7 @@ class Google:
         deployments: The processes behind them.
         predictions: Requests to them, and those that they keep.
         jobs: Batch prediction jobs.
+        transfers: Copies that Storage Transfer Service makes.
         api: All RPCs of Vertex AI.
     """
 
@@ -59,6 +62,7 @@ class Google:
         polls: int = 1,
         scale: float = 1.0,
         state: Path | None = None,
+        s3: str | None = None,
         images: Mapping[str, Sequence[str]] | None = None,
         patience_s: float = PATIENCE_S,
         host: str = "127.0.0.1",
@@ -74,6 +78,8 @@ class Google:
             polls: How many polls an operation takes at least; 0 lets it be done at once.
             scale: Real seconds of an emulated second.
             state: A folder that keeps buckets, objects and Vertex AI's resources between runs.
+            s3: Where an S3 answers that transfers read; AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL
+                say so too.
             images: Patterns of image URIs, and the command that each stands for.
             patience_s: Real seconds that a replica's start may take at least, whatever the scale.
             host: Where to listen.
@@ -106,6 +112,12 @@ class Google:
         self.endpoints = Endpoints(self.world, self.operations, self.registry, self.deployments)
         self.predictions = Predictions(self.endpoints)
         self.jobs = Jobs(self.world, self.operations, self.registry, self.deployments)
+        self.transfers = Transfers(
+            self.world,
+            s3=lambda: (
+                s3 or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            ),
+        )
         self._state = State(state, self._records()) if state is not None else None
         self._disk = Disk(self.storage, state / "storage") if state is not None else None
         self.api = Api(
@@ -189,6 +201,11 @@ class Google:
             return Response(status=status, headers=headers, body=json.dumps(document).encode())
         if projects.is_for(request.path):
             return projects.handle(self.place, request)
+        if self.transfers.is_for(request.path):
+            answer = self.transfers.handle(request)
+            if self._disk is not None:
+                self._disk.save()
+            return answer
         if rest.is_for(request.path):
             return rest.handle(self.api, request)
         if self.observing.is_for(request.path):

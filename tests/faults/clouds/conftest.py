@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from cloudreg import Workspace, plugins
+from cloudreg.errors import NotFound
 from cloudreg.manifest import Lineage
 from cloudreg.operations import SILENT
 from cloudreg.testing.base import fresh
@@ -42,6 +44,7 @@ project = "emulated-project"
 location = "us-central1"
 bucket = "their-models"
 prefix = "{model}"
+{transfer}
 image = "us-central1-docker.pkg.dev/emulated-project/serve/stand-in:1"
 endpoint_url = "{gcp}"
 storage_url = "{gcp}"
@@ -107,12 +110,26 @@ class Emulated:
 class Project:
     """One model on both clouds; no other test shares it."""
 
-    def __init__(self, root: Path, aws: Emulated, gcp: Emulated, *, home: str, commit: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        aws: Emulated,
+        gcp: Emulated,
+        *,
+        home: str,
+        commit: str,
+        transfer: str = "",
+    ) -> None:
         self.root, self.aws, self.gcp = root, aws, gcp
         self.model = fresh("two")
         root.mkdir(exist_ok=True)
         text = CONFIGURATION.format(
-            home=home, commit=commit, model=self.model, aws=aws.url, gcp=gcp.url
+            home=home,
+            commit=commit,
+            model=self.model,
+            aws=aws.url,
+            gcp=gcp.url,
+            transfer=transfer,
         )
         (root / "cloudreg.toml").write_text(text)
 
@@ -155,7 +172,8 @@ class Project:
             self.gcp.start()
         with self.open() as ws:
             ws.settle(self.model)
-            ws.down(f"{self.model}-aws", f"{self.model}-gcp")
+            with suppress(NotFound):  # they may be down already
+                ws.down(f"{self.model}-aws", f"{self.model}-gcp")
 
 
 class Stopping:
@@ -182,15 +200,16 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Emulated,
     tests = HERE.parents[1]
     python = f"{sys.executable} -I -S"
     aws = Emulated("aws", folder, "--image", f"*={python} {tests / 'sagemaker' / 'standin.py'}")
+    aws.start()
     gcp = Emulated(
         "google",
         folder,
         *("--image", f"*={python} {tests / 'vertex' / 'standin.py'}"),
         *("--state", str(folder / "google")),
+        *("--s3-url", aws.url),
     )
     before = dict(os.environ)
     try:
-        aws.start()
         gcp.start()
         os.environ.update(aws.environment)
         for name in [name for name in os.environ if name.startswith("CLOUDREG_")]:
@@ -219,8 +238,12 @@ def project(clouds: tuple[Emulated, Emulated], tmp_path: Path) -> Iterator[Calla
     """Return what makes a project; the clouds run again afterwards, and nothing of it is left."""
     made: list[Project] = []
 
-    def make(*, home: str, commit: str = "all") -> Project:
-        made.append(Project(tmp_path / f"p{len(made)}", *clouds, home=home, commit=commit))
+    def make(*, home: str, commit: str = "all", transfer: str = "") -> Project:
+        made.append(
+            Project(
+                tmp_path / f"p{len(made)}", *clouds, home=home, commit=commit, transfer=transfer
+            )
+        )
         return made[-1]
 
     yield make

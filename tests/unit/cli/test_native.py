@@ -21,6 +21,14 @@ pool = "shared"
 memory_mib = 2048
 """
 
+GOOGLE = """
+[targets.gcp]
+provider = "vertex"
+project = "our-project"
+location = "us-central1"
+bucket = "our-models"
+"""
+
 
 def test_native_version(churn: Any, cloudreg: Any) -> None:
     """A version is shown as its target has it, and the same as JSON."""
@@ -52,6 +60,19 @@ def test_policy(project: Any, cloudreg: Any) -> None:
     assert "endpoint/churn-prod" in json.dumps(document)
     assert "endpoint/shared" in json.dumps(document)  # the pool that it is in
     assert project.files() == before
+
+
+def test_policy_of_copies_by_a_service(project: Any, cloudreg: Any) -> None:
+    """Only a target with a limit has a service copy, and is shown with it and permitted to."""
+    project.configure(GOOGLE)
+    without = cloudreg("doctor", "--iam", "vertex").out
+    assert "storagetransfer" not in without
+    project.configure(GOOGLE + 'transfer_above = "50GB"\n')
+    assert "storagetransfer.jobs.create" in cloudreg("doctor", "--iam", "vertex").out
+    said = cloudreg("config", "explain", "targets.gcp.transfer_above", "--json").json
+    (value,) = said["values"]
+    assert value["value"] == "50GB"
+    assert value["source"].startswith("cloudreg.toml, line ")
 
 
 def test_policy_is_refused(project: Any, cloudreg: Any) -> None:

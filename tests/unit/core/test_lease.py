@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cloudreg.errors import Conflict, Fenced, IntegrityError, StalePlan
+from cloudreg.errors import Conflict, Fenced, IntegrityError, RolloutAborted, StalePlan
 from cloudreg.ledger import Draft, Lease, Process, verify
 from cloudreg.ledger.lease import LEASE_S, SURE_S, claimable
 
@@ -83,6 +83,50 @@ def test_one_of_many_claims(store, ledger):
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(attempt, range(16))) == 1
     assert ledger().read().seq == 0
+
+
+def test_claim_and_end_by_what_was_read(kit, store, ledger, register):
+    """Claiming and closing look at nothing that was read already: a place that is free tells."""
+    watched = kit.Watched(store)
+    mine = ledger(store=watched)
+    register(mine, 2)
+    watched.calls.clear()
+    claim(mine).done({"stages": {"prod": 1}})
+    assert [verb for verb, _ in watched.calls] == ["put", "put"]
+    assert ledger("bob").read().stages["prod"].number == 1
+
+
+def test_claim_by_what_is_past(ledger):
+    """Who saw the model held claims it once it is free, and who saw it free is refused later."""
+    mine, others = ledger(), ledger("bob")
+    theirs = claim(others)
+    assert mine.read().open is not None
+    theirs.done({})
+    claim(mine).done({})
+    claim(others)
+    before = ledger().read().seq
+    with pytest.raises(Conflict, match="held by bob"):
+        claim(mine)
+    assert ledger().read().seq == before
+
+
+def test_end_with_what_others_registered(held, ledger, register):
+    """An end counts with a version that was registered after the last look."""
+    register(ledger("bob"))
+    held.done({"stages": {"prod": 4}})
+    assert ledger().read().stages["prod"].number == 4
+
+
+def test_wish_at_the_last_moment(held, ledger):
+    """A wish to abort that came after the last look keeps the end from coming true."""
+    ledger("bob").append(
+        lambda fold: Draft(kind="note", root=fold.open.root, data={"request": "abort"}), op="bob"
+    )
+    with pytest.raises(RolloutAborted):
+        held.done({"stages": {"prod": 2}}, heeding=True)
+    fold = ledger().read()
+    assert fold.open is not None
+    assert "prod" not in fold.stages
 
 
 def test_guard(ledger):

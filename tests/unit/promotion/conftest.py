@@ -92,6 +92,7 @@ class ScriptedProvider:
         self.store = Scripted(provider.store, target, script, silent)
         self.registry = Scripted(provider.registry, target, script, silent)
         self.endpoints = Scripted(provider.endpoints, target, script, silent)
+        self.location = provider.location
 
     def close(self) -> None:
         pass

@@ -482,6 +482,37 @@ def test_second_rollback_goes_further_back(three: Workspace) -> None:
     assert stages(three)["prod"] == 1
 
 
+def test_rollbacks_do_not_go_round(three: Workspace) -> None:
+    """A version that was promoted twice is gone back to twice, each time to what was below it."""
+    for number in (1, 2):
+        three.promote(f"churn:{number}", to="prod")
+    back = []
+    while True:
+        try:
+            three.rollback("churn", stage="prod")
+        except NotFound:
+            break
+        back.append(stages(three)["prod"])
+        assert len(back) < 10
+    # Held were 1, 2, 3, 1, 2: they are left one after the other.
+    assert back == [1, 3, 2, 1]
+
+
+def test_rollback_of_what_was_rolled_back(three: Workspace) -> None:
+    """What was gone back from is in nobody's way, and named it is on top again."""
+    three.rollback("churn", stage="prod")
+    three.promote("churn:1", to="prod")
+    three.rollback("churn", stage="prod")
+    assert stages(three)["prod"] == 2
+    three.rollback("churn", stage="prod", to="churn:3")
+    three.rollback("churn", stage="prod")
+    assert stages(three)["prod"] == 2
+    three.rollback("churn", stage="prod")
+    assert stages(three)["prod"] == 1
+    with pytest.raises(NotFound, match="held nothing before churn:1"):
+        three.rollback("churn", stage="prod")
+
+
 def test_rollback_to_an_older_one(three: Workspace) -> None:
     """Any version that held the stage can be gone back to, by number, digest or stage."""
     digest = three.version("churn:2").digest

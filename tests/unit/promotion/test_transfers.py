@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cloudreg.errors import ConfigError, InvalidRequest, Unsupported
+from cloudreg.carrying import hand_over
+from cloudreg.errors import ConfigError, IntegrityError, InvalidRequest, Unsupported
 from cloudreg.importers import Description
 from cloudreg.manifest import Lineage
 from cloudreg.settings import load
 from cloudreg.transfer import Egress, parse_size, told
+from cloudreg.types import OperationState, OperationStatus
 from cloudreg_local import PLUGIN as LOCAL
 from cloudreg_sagemaker import PLUGIN as SAGEMAKER
 from cloudreg_vertex import PLUGIN as VERTEX
@@ -107,7 +111,8 @@ def test_prices_and_reasons_of_providers() -> None:
     assert unknown.egress is None
     for plugin in (LOCAL, SAGEMAKER, VERTEX):
         able = plugin.capabilities()
-        assert not able.managed_transfer
+        # None reads S3 as it comes: Vertex AI's needs a role of AWS's.
+        assert "s3" not in able.managed_transfer
         assert able.reasons["managed_transfer"]
     vertex = VERTEX.capabilities().egress
     assert vertex is not None
@@ -125,6 +130,7 @@ def test_too_large_for_this_machine(house: Any) -> None:
         ws.promote("churn:1", to="prod")
 
     assert "12 B are more than transfer_above = 10 B" in str(refused.value)
+    assert "no service copies them there from this machine" in str(refused.value)
     assert refused.value.hint is not None
     assert '[targets.west] transfer_above = "24B"' in refused.value.hint
     assert list(ws.targets["west"].store.list("blobs/")) == []
@@ -132,6 +138,69 @@ def test_too_large_for_this_machine(house: Any) -> None:
     ws.promote("churn:2", to="staging")
     ws.promote("churn:2", to="prod")
     house.check_truth(ws)
+
+
+class Carrier:
+    """A service that copies from one store to another, at once; it notes what it is asked for."""
+
+    service = "the carrier"
+
+    def __init__(self, source: Any, dest: Any) -> None:
+        self.source, self.dest = source, dest
+        self.asked: list[tuple[str, str, tuple[str, ...]]] = []
+
+    def start(self, name: str, source: str, keys: Any) -> Any:
+        self.asked.append((name, source, tuple(keys)))
+        there = {one.key for one in self.dest.list("blobs/")}
+        for key in set(keys) - there:
+            with self.source.open(key) as reader:
+                self.dest.put(reader.read(), key)
+        return self
+
+    name = "carried"
+
+    def poll(self) -> OperationStatus:
+        return OperationStatus(state=OperationState.SUCCEEDED)
+
+
+def test_copy_that_is_handed_over(house: Any, tmp_path: Path) -> None:
+    """Above the limit a service copies, asked for the same by whoever repeats it; not below."""
+    house.configure(targets={"local": "", "west": ""})
+    ws = house.open()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / name).write_text(name * 4)
+    version = ws.register("churn", folder, lineage=Lineage())
+    home = SimpleNamespace(store=ws.targets["local"].store, location="disk://home/")
+    carrier = Carrier(home.store, ws.targets["west"].store)
+    able = replace(ws.targets["west"].capabilities, managed_transfer=frozenset({"disk"}))
+    west: Any = SimpleNamespace(
+        store=carrier.dest, location="disk://west/", transfers=carrier, capabilities=able
+    )
+
+    def handed(limit: int | None, source: Any = home) -> bool:
+        return hand_over(version, source, west, limit=limit, target="west")
+
+    assert not handed(None)
+    assert not handed(version.manifest.size)
+    assert carrier.asked == []
+    assert handed(version.manifest.size - 1)
+    blobs = [one.key for one in carrier.dest.list("blobs/")]
+    assert not handed(1)
+    carrier.dest.delete(blobs[0])
+    assert handed(1)
+    first, again = carrier.asked
+    assert first == again
+    assert first[1:] == ("disk://home/", tuple(sorted(blobs)))
+    # Other bytes do not stay, and another source is another copy.
+    carrier.dest.delete(blobs[0])
+    carrier.dest.put(b"12 bytes, no", blobs[0])
+    carrier.dest.delete(blobs[1])
+    with pytest.raises(IntegrityError):
+        handed(1, SimpleNamespace(store=home.store, location="disk://other/"))
+    assert [one.key for one in carrier.dest.list("blobs/")] == blobs[1:]
+    assert carrier.asked[-1][0] != first[0]
 
 
 def test_limit_holds_for_registrations(house: Any) -> None:

@@ -1,0 +1,50 @@
+"""Forks a process for each case, as the forges of each cloud do, and strikes changes to both."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import obstore
+
+from cloudreg import plugins
+from cloudreg.testing.faults import Faults
+from cloudreg_vertex import PLUGIN as VERTEX
+
+HERE = Path(__file__).parent
+
+
+def loaded(cloud: str) -> Any:
+    """Return the forge of one cloud."""
+    path = HERE.parent / cloud / "forge.py"
+    spec = importlib.util.spec_from_file_location(f"forge_{cloud}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+AWS, GOOGLE = loaded("aws"), loaded("google")
+strike_aws = AWS.strike
+
+
+def strike(faults: Faults) -> None:
+    """Let *faults* see every change that leaves for either cloud, once."""
+    plugins.register(VERTEX)
+    plain = obstore.delete
+    GOOGLE.strike(faults)
+    # What obstore deletes, in whichever cloud, is struck with the rest of what it sends.
+    obstore.delete = plain  # type: ignore[assignment]
+    strike_aws(faults)
+
+
+AWS.strike = strike
+AWS.VERBS["down"] = lambda ws, model: ws.down(f"{model}-aws", f"{model}-gcp")
+
+if __name__ == "__main__":
+    GOOGLE.warm()
+    AWS.main()
