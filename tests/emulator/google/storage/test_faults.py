@@ -51,6 +51,28 @@ def test_words(http: httpx.Client, name: str, fault: Callable[..., Armed]) -> No
     assert (xml.status_code, "<Code>SlowDown</Code>" in xml.text) == (429, True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [(Kind.EXPIRED, 401, "authError"), (Kind.DENIED, 403, "forbidden")],
+)
+def test_not_allowed(
+    http: httpx.Client,
+    name: str,
+    fault: Callable[..., Armed],
+    kind: Kind,
+    status: int,
+    reason: str,
+) -> None:
+    """Credentials that ended, and rights that are missing, refuse a request of either API."""
+    armed = fault(kind, "objects.*", count=2)
+    written = http.put(f"/{name}/a", content=b"x")
+    read = http.get(f"/storage/v1/b/{name}/o/a")
+
+    assert (written.status_code, read.status_code, armed.struck) == (status, status, 2)
+    assert read.json()["error"]["errors"][0]["reason"] == reason
+    assert http.get(f"/{name}/a").status_code == 404
+
+
 @pytest.mark.parametrize("status", [503, 0])
 def test_lost_answer(bucket: gcs.Bucket, fault: Callable[..., Armed], status: int) -> None:
     """What was done stays done: the client asks again and is told that the object is there."""

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from google.api_core import exceptions, retry
+from google.auth.exceptions import InvalidOperation
 
+from cloudreg.operations import poll_until
 from cloudreg_emulator.faults import CONTROL_PATH, Fault, Kind
 
 NO_RETRY: Any = None
@@ -60,6 +62,43 @@ def test_error(one: Any, status: int, code: str) -> None:
 
     assert one.refused(lambda: merge(one))[0] == code
     assert (armed.struck, aliases(one)) == (1, {"default"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(Kind.EXPIRED, "UNAUTHENTICATED"), (Kind.DENIED, "PERMISSION_DENIED")]
+)
+def test_not_allowed(one: Any, kind: Kind, code: str) -> None:
+    """A request whose credentials ended, or who may not do that, is refused and not done."""
+    armed = arm(one, kind)
+    try:
+        assert one.refused(lambda: merge(one))[0] == code
+    except InvalidOperation:
+        # Over REST the client asks for new credentials at once, and these have none.
+        assert kind is Kind.EXPIRED
+
+    assert (armed.struck, aliases(one)) == (1, {"default"})
+    merge(one)
+    assert aliases(one) == {"default", "prod"}
+
+
+@pytest.mark.parametrize("transport", ["rest", "grpc"])
+def test_stuck(make_cloud: Callable[..., Any], transport: str) -> None:
+    """An operation that stands still does nothing until its time is over, however often asked."""
+    one = make_cloud(transport=transport, scale=1.0)
+    armed = arm(one, Kind.STUCK, operation="UploadModel", seconds=2.0)
+    operation = one.begin("late").operation
+    for _ in range(5):
+        assert not one.models.get_operation({"name": operation.name}).done
+    assert f"{one.canonical}/models/late" not in {
+        model.name for model in one.models.list_models(parent=one.parent)
+    }
+
+    def done() -> bool:
+        return bool(one.models.get_operation({"name": operation.name}).done)
+
+    assert poll_until(done, bool, timeout_s=30.0)
+    assert armed.struck == 1
+    assert one.aliases(f"{one.parent}/models/late") == {"1": {"default"}}
 
 
 def test_lost(one: Any) -> None:
