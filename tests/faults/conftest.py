@@ -23,6 +23,14 @@ from cloudreg.operations import wait
 from cloudreg.testing.faults import Call, Fault, recorded
 
 STANDIN = Path(__file__).parents[1] / "unit" / "local" / "standin.py"
+SCORING = Path(__file__).parents[1] / "unit" / "parity" / "server.py"
+"""The stand-in, with predictions that can be compared."""
+
+PARITY = """
+[[stages.prod.gates]]
+kind = "parity"
+path = "golden.jsonl"
+"""
 
 CONFIGURATION = """
 home = "local"
@@ -78,9 +86,16 @@ class Project:
         self._forge = forge
         self._record = root / "calls.jsonl"
 
-    def configure(self, *, mark: str = "old") -> None:
-        command = json.dumps([sys.executable, "-I", str(STANDIN)])
+    def configure(self, *, mark: str = "old", parity: bool = False) -> None:
+        """Write the file; with *parity* both targets are asked before traffic moves."""
+        server = [str(SCORING), "0"] if parity else [str(STANDIN)]
+        command = json.dumps([sys.executable, "-I", *server])
         text = CONFIGURATION.format(command=command, mark=mark)
+        if parity:
+            rows = [{"instance": n, "expected": {"score": 2.0 * n}} for n in range(3)]
+            (self.root / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            head, _, rest = text.partition("[stages.prod]")
+            text = f"{head}[stages.prod]{rest.replace('gates = []', PARITY, 1)}"
         (self.root / "cloudreg.toml").write_text(text)
 
     def open(self, actor: str = "bea") -> Workspace:

@@ -33,12 +33,23 @@ class Scenario:
         verb: In `forge.VERBS`.
         stages: What the ledger must say in the end.
         serves: The version that both endpoints must serve in the end; None: they are gone.
+        parity: Whether both targets are asked before traffic moves.
     """
 
-    def __init__(self, verb: str, *, stages: dict[str, int], serves: int | None = None) -> None:
+    def __init__(
+        self,
+        verb: str,
+        *,
+        stages: dict[str, int],
+        serves: int | None = None,
+        parity: bool = False,
+    ) -> None:
         self.verb, self.stages, self.serves = verb, stages, serves
+        self.parity = parity
 
     def prepare(self, project) -> None:
+        if self.parity:
+            project.configure(parity=True)
         if self.verb in ("promote-endpoint", "rollback", "down", "repair", "apply"):
             with project.open("ada") as ws:
                 if self.verb != "apply":
@@ -86,6 +97,9 @@ SCENARIOS = {
     "promote-first": Scenario("promote-first", stages={"dev": 1, "staging": 1, "prod": 1}),
     "promote-endpoint": Scenario(
         "promote-endpoint", stages={"dev": 2, "staging": 2, "prod": 2}, serves=2
+    ),
+    "promote-parity": Scenario(
+        "promote-endpoint", stages={"dev": 2, "staging": 2, "prod": 2}, serves=2, parity=True
     ),
     "apply": Scenario("apply", stages={"dev": 2, "staging": 1, "prod": 1}, serves=1),
     "rollback": Scenario("rollback", stages={"dev": 2, "staging": 2, "prod": 1}, serves=1),

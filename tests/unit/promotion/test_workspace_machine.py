@@ -310,9 +310,13 @@ class Machine(RuleBasedStateMachine):
             if now == was:
                 continue
             match verb:
-                case "promote" | "rollback":
+                case "promote":
+                    assert (name, now) == (stage, number)
+                case "rollback":
                     assert name == stage
-                    assert now in {number, *self.been[stage]}
+                    assert now in (
+                        self.been[stage] if stage in self.vague else self.held[stage][-2:]
+                    )
                 case "register":
                     assert (name, now) == ("dev", newest)
                 case "adopt":
