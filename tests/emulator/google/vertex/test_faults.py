@@ -85,7 +85,7 @@ def test_not_allowed(one: Any, kind: Kind, code: str) -> None:
 def test_stuck(make_cloud: Callable[..., Any], transport: str) -> None:
     """An operation that stands still does nothing until its time is over, however often asked."""
     one = make_cloud(transport=transport, scale=1.0)
-    armed = arm(one, Kind.STUCK, operation="UploadModel", seconds=2.0)
+    armed = arm(one, Kind.STUCK, operation="UploadModel", seconds=6.0)
     operation = one.begin("late").operation
     for _ in range(5):
         assert not one.models.get_operation({"name": operation.name}).done
