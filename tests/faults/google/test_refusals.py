@@ -34,8 +34,8 @@ REFUSALS: dict[str, dict[str, Any]] = {
     "an expired token": {"kind": "expired", "count": FOREVER},
     "one request denied": {"kind": "denied", "count": 1},
 }
-VERBS = ("register", "apply", "promote", "rollback", "repair", "down")
-STRIDE = 5
+VERBS = ("register", "apply", "promote", "down")
+STRIDE = 12
 """In the matrix every so many requests are struck: most of them are polls, and alike."""
 
 MAX_CALLS = 400
