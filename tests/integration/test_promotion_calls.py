@@ -107,6 +107,7 @@ def promoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
             server.close()
 
 
+@pytest.mark.slow
 def test_bytes_that_are_there_are_not_copied(promoted: Callable[[int], Sent]) -> None:
     """A promotion back to a version that both clouds have sends few requests and no bytes."""
     promoted(1)

@@ -253,6 +253,7 @@ def test_undone_by_sagemaker(house: House) -> None:
     assert ws.drift(house.model) == []
 
 
+@pytest.mark.slow
 def test_told_to_pause(house: House) -> None:
     """A rollout that SageMaker makes cannot be paused, and says so; it can be undone."""
     ws = house.open(NATIVE, bake_s=300)

@@ -154,6 +154,7 @@ def test_queue(door: Door, cloudreg: Any) -> None:
         live.predict([[1.0, 2.0]], variant="primary")
 
 
+@pytest.mark.slow
 def test_queue_at_rest(door: Door) -> None:
     """An endpoint that rests behind its queue is what was configured, and a question wakes it."""
     ws = door.open('kind = "asynchronous"\nmin_replicas = 0\nscale_in_cooldown_s = 0\n')

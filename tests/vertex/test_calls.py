@@ -179,6 +179,7 @@ def test_status_does_not_grow_with_endpoints(counted: Counted) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_endpoints(counted: Counted) -> None:
     """Plan, status and drift of a hundred endpoints cost a dozen requests each."""
     serve_idly(counted, MANY)

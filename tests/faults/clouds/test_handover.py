@@ -104,6 +104,7 @@ def test_promotion_past_this_machine(project: Callable[..., Any]) -> None:
     here.check(number=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("role")
 def test_deployment_past_this_machine(project: Callable[..., Any]) -> None:
     """An endpoint that is deployed anew has its bytes brought by the same service."""
@@ -120,6 +121,7 @@ def test_deployment_past_this_machine(project: Callable[..., Any]) -> None:
     here.check(number=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("role")
 def test_registration_past_this_machine(project: Callable[..., Any]) -> None:
     """A first stage on both clouds gets its bytes by the service, and what lies there is hashed."""
@@ -143,6 +145,7 @@ def test_registration_past_this_machine(project: Callable[..., Any]) -> None:
     here.check(number=1)
 
 
+@pytest.mark.slow
 def test_no_role(project: Callable[..., Any]) -> None:
     """Without a role that reads S3 a plan is refused, with the setting that is missing."""
     here = project(home="aws", transfer='transfer_above = "4B"')
@@ -180,6 +183,7 @@ def test_wrong_bytes_are_not_trusted(project: Callable[..., Any]) -> None:
     here.check(number=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("role")
 def test_service_gives_up(project: Callable[..., Any]) -> None:
     """A transfer that fails leaves the stage as it was; the next try goes through."""
@@ -197,6 +201,7 @@ def test_service_gives_up(project: Callable[..., Any]) -> None:
     here.check(number=1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("role")
 @pytest.mark.timeout(120)
 def test_killed_while_it_waits(project: Callable[..., Any]) -> None:
