@@ -11,6 +11,7 @@ from cloudreg.carrying import hand_over
 from cloudreg.catalog import Bill
 from cloudreg.errors import CloudregError, Conflict
 from cloudreg.fence import FencedEndpoints, FencedRegistry
+from cloudreg.holding import holding
 from cloudreg.ledger import Fold, Lease
 from cloudreg.names import ModelRef
 from cloudreg.operations import SILENT, Progress
@@ -446,15 +447,16 @@ class Deployer:
         with lease.kept():
             is_checked = False
             if target != self._settings.home:
-                is_checked = hand_over(
-                    version,
-                    self._targets[self._settings.home],
-                    provider,
-                    limit=limit,
-                    target=target,
-                    progress=self._progress,
-                    on_poll=lease.glance,
-                )
+                with holding(lease.check):
+                    is_checked = hand_over(
+                        version,
+                        self._targets[self._settings.home],
+                        provider,
+                        limit=limit,
+                        target=target,
+                        progress=self._progress,
+                        on_poll=lease.glance,
+                    )
             mirror(
                 version,
                 source=None if target == self._settings.home else self._registry.store,

@@ -223,7 +223,7 @@ class Transfer:
 
     @property
     def name(self) -> str:
-        return f"Storage Transfer Service from {self._source}"
+        return f"{self._transfers.service} from {self._source}"
 
     def poll(self) -> OperationStatus:
         if self._done is not None:
