@@ -99,6 +99,20 @@ def certificates(*, target: str) -> bytes | None:
     return None
 
 
+def retrying() -> Any:
+    """Return what a session repeats: what was throttled or got no answer, by every method."""
+    from urllib3.util import Retry
+
+    return Retry(
+        total=RETRIES,
+        allowed_methods=None,
+        status_forcelist=_REPEATED,
+        backoff_factor=0.2,
+        backoff_max=10,
+        raise_on_status=False,
+    )
+
+
 class Gcs:
     """Cloud Storage with the credentials of a target; safe with many threads."""
 
@@ -122,7 +136,6 @@ class Gcs:
 
     def _make(self, connections: int) -> Any:
         import requests
-        from urllib3.util import Retry
 
         from cloudreg_vertex.connections import mounted
 
@@ -134,15 +147,7 @@ class Gcs:
             session: Any = AuthorizedSession(self.credentials)
         else:
             session = requests.Session()
-        retries = Retry(
-            total=RETRIES,
-            allowed_methods=None,
-            status_forcelist=_REPEATED,
-            backoff_factor=0.2,
-            backoff_max=10,
-            raise_on_status=False,
-        )
-        return mounted(session, connections=connections, retries=retries)
+        return mounted(session, connections=connections, retries=retrying())
 
     def json(
         self,

@@ -22,6 +22,7 @@ from cloudreg.holding import still_held
 from cloudreg.types import OperationState, OperationStatus
 from cloudreg_vertex.abilities import NO_ROLE
 from cloudreg_vertex.errors import refusal, translated
+from cloudreg_vertex.gcs import retrying
 
 if TYPE_CHECKING:
     from cloudreg_vertex.settings import VertexSettings
@@ -185,7 +186,6 @@ class StorageTransfers:
 
     def _make(self) -> Any:
         import requests
-        from urllib3.util import Retry
 
         from cloudreg_vertex.connections import mounted
 
@@ -198,15 +198,7 @@ class StorageTransfers:
             credentials, _ = google.auth.default(scopes=SCOPES)
             session = AuthorizedSession(credentials)
         # Every request can come twice: a job has a name, and one operation at a time.
-        retries = Retry(
-            total=5,
-            allowed_methods=None,
-            status_forcelist=(408, 429, 500, 502, 503, 504),
-            backoff_factor=0.2,
-            backoff_max=10,
-            raise_on_status=False,
-        )
-        return mounted(session, connections=4, retries=retries)
+        return mounted(session, connections=4, retries=retrying())
 
 
 class Transfer:
