@@ -195,7 +195,8 @@ def home_part(work: Work, settings: Settings) -> Work:
     """Return what has to be true before anything else is tried: what is the home's."""
     home = settings.home
     stages = {work.stage} if work.stage is not None else {stage_of(c) for c in work.changes}
-    others = [target for target in work.units if target != home]
+    # A removal brings nothing that others could follow: they would be behind for good.
+    others = {t: follows for t in work.units if t != home and (follows := _brought(work, t))}
     policies = {settings.stages[s].commit for s in stages if s in settings.stages}
     glass = work.verb == "rollback" and work.plan.request.get("break_glass")
     if work.verb == FOLLOW or glass or home not in work.units or not others:
@@ -203,11 +204,17 @@ def home_part(work: Work, settings: Settings) -> Work:
     if policies != {Commit.HOME_FIRST}:
         return work
     behind = {stage: dict(targets) for stage, targets in work.behind.items()}
-    for target in others:
-        follows = {work.stage} if target in work.targets else set()
-        follows |= {stage_of(c) for c in work.changes if c.target == target}
+    for target, follows in others.items():
         for stage in follows:
-            assert stage is not None
             behind.setdefault(stage, {})[target] = FOLLOWS
     first = replace(work.on(home), behind=behind)
-    return replace(first, considered=(home, *others))
+    changes = tuple(c for c in work.changes if c.target == home or c.after is None)
+    return replace(first, changes=changes, considered=(home, *others))
+
+
+def _brought(work: Work, target: str) -> set[str]:
+    """Return the stages of which *target* is brought something."""
+    stages = {stage_of(c) for c in work.changes if c.target == target and c.after is not None}
+    if work.stage is not None and target in work.targets:
+        stages.add(work.stage)
+    return stages

@@ -15,6 +15,7 @@ from cloudreg.errors import (
     RolloutPaused,
     Unavailable,
 )
+from cloudreg.operations import wait
 from cloudreg.work import FOLLOWS
 
 THREE = dict.fromkeys(("local", "east", "west"), "")
@@ -369,4 +370,44 @@ def test_paused_in_the_middle(house: Any, two: Any) -> None:
         ws.resume("churn", next_step=True)
     ws.resume("churn", next_step=True)
     assert behind(ws) == {}
+    house.check_truth(ws)
+
+
+def test_removal_that_one_console_began(house: Any, two: Any) -> None:
+    """With home-first, who has nothing left to remove is not behind after a removal."""
+    ws = two("home-first", SERVED)
+    wait(ws.targets["west"].endpoints.delete("churn-west"))
+
+    assert ws.down() == {"churn-local": "local", "churn-west": "west"}
+
+    assert house.kinds(ws)[-2:] == ["intent", "done"]
+    assert ws.fold("churn").behind == {}
+    assert ws.repair("churn").entry is None
+
+
+def test_removal_under_an_empty_stage(house: Any, two: Any) -> None:
+    """With home-first, endpoints go from all targets at once, though their stage has nothing."""
+    ws = two("home-first", SERVED)
+    ws.targets["local"].registry.point("churn", "prod", None)
+    ws.adopt("churn", reason="it was taken back")
+
+    ws.down()
+
+    assert ws.fold("churn").behind == {}
+    ws.repair("churn")
+    house.check_truth(ws)
+
+
+def test_pruning_under_home_first(house: Any, two: Any) -> None:
+    """With home-first, what is not configured any more goes from all targets in one go."""
+    ws = two("home-first", SERVED)
+    text = (house.root / "cloudreg.toml").read_text()
+    (house.root / "cloudreg.toml").write_text(text.partition("[endpoints")[0])
+    ws = house.open(timeout_s=30.0)
+
+    assert ws.apply(prune=True).changed
+
+    assert ws.fold("churn").applied == {}
+    assert behind(ws) == {}
+    assert ws.plan(prune=True).plan.empty
     house.check_truth(ws)
