@@ -16,6 +16,7 @@ from typing import Any
 from cloudreg.provider import Deployed
 from cloudreg_sagemaker import policy as sagemaker_policy
 from cloudreg_sagemaker.settings import RETIRED, STAGE_NAMES, UNSTAGED, SageMakerSettings
+from cloudreg_vertex.policy import TRANSFER
 from cloudreg_vertex.policy import policy_for as vertex_policy_for
 from cloudreg_vertex.settings import VertexSettings
 
@@ -47,10 +48,13 @@ def aws_deployer() -> dict[str, Any]:
 
 
 def gcp_deployer() -> dict[str, Any]:
-    """Return the permissions of each custom role on Google Cloud."""
+    """Return the permissions of each custom role on Google Cloud, and more of them for copies."""
     settings = VertexSettings(project="some-project", location="europe-west4", bucket="some-bucket")
     roles = vertex_policy_for(settings, Deployed())["roles"]
-    return {name: role["includedPermissions"] for name, role in roles.items()}
+    return {
+        "roles": {name: role["includedPermissions"] for name, role in roles.items()},
+        "transfer": sorted(TRANSFER),
+    }
 
 
 def documents() -> Iterator[tuple[Path, str]]:

@@ -48,6 +48,8 @@ module "aws" {{
   repositories  = var.repositories
   alerts        = {{ emails = ["oncall@example.com"] }}
   budget        = {{ usd = 500, emails = ["boss@example.com"] }}
+
+  transfer_subject = "104728193745610293847"
 }}
 
 output "cloudreg" {{
@@ -59,6 +61,7 @@ output "cloudreg" {{
 }}
 output "policies" {{ value = module.aws.deployer_policies }}
 output "bucket_policy" {{ value = module.aws.bucket_policy }}
+output "transfer_role_arn" {{ value = module.aws.transfer_role_arn }}
 """
 
 CONFIG = """
@@ -138,6 +141,7 @@ def test_whole_life(
     with Workspace.load(tmp_path / "cloudreg.toml") as ws:
         check_policies(ws, made.outputs())
         check_ledger(made.outputs()["bucket_policy"]["value"])
+        check_transfer(made.outputs()["transfer_role_arn"]["value"])
         version = ws.register("churn", save(tmp_path / "model", 2.0))
         for stage in ("dev", "staging", "prod"):
             ws.promote(version, to=stage)
@@ -222,6 +226,31 @@ def check_ledger(text: str) -> None:
     assert outcome("s3:DeleteObject", blob) == ALLOWED
     plain = {"aws:securetransport": ["false"]}
     assert decide([everybody, bucket], "s3:GetObject", blob, plain).outcome == EXPLICIT_DENY
+
+
+def check_transfer(arn: str) -> None:
+    """Fail unless Google's service alone may read files of versions, and nothing more."""
+    assert arn == "arn:aws:iam::123456789012:role/cloudreg-transfer"
+    iam = boto3.client("iam")
+    (trust,) = iam.get_role(RoleName="cloudreg-transfer")["Role"]["AssumeRolePolicyDocument"][
+        "Statement"
+    ]
+    assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert trust["Principal"] == {"Federated": "accounts.google.com"}
+    subject = {"accounts.google.com:sub": "104728193745610293847"}
+    assert trust["Condition"] == {"StringEquals": subject}
+    found = iam.get_role_policy(RoleName="cloudreg-transfer", PolicyName="transfer")
+    policy = Policy(name="role", kind="role", document=json.dumps(found["PolicyDocument"]))
+    bucket = "arn:aws:s3:::our-models-7f3a"
+    prefix = {"s3:prefix": ["team/churn/blobs/1"]}
+    assert decide([policy], "s3:GetObject", f"{bucket}/team/churn/blobs/1/a", {}).outcome == ALLOWED
+    assert decide([policy], "s3:ListBucket", bucket, prefix).outcome == ALLOWED
+    for action, resource in (
+        ("s3:GetObject", f"{bucket}/team/churn/ledger/churn/1"),
+        ("s3:PutObject", f"{bucket}/team/churn/blobs/1/a"),
+        ("s3:ListBucket", bucket),
+    ):
+        assert decide([policy], action, resource, {}).outcome != ALLOWED
 
 
 ALL = {

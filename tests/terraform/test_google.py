@@ -22,6 +22,7 @@ from cloudreg_vertex import PLUGIN
 
 MODULES = Path(__file__).parents[2] / "terraform" / "modules"
 VERSIONS = ("6.50.0", "7.46.1", "8.7.0")
+SLOW = pytest.mark.slow
 
 TEXT = """
 terraform {{
@@ -32,6 +33,7 @@ terraform {{
 
 variable "cloudreg" {{ type = any }}
 variable "labels" {{ default = {{}} }}
+variable "transfer" {{ default = null }}
 
 provider "google" {{ project = "emulated-project" }}
 
@@ -44,6 +46,7 @@ module "gcp" {{
   prefix           = "team/churn"
   force_destroy    = true
   labels           = var.labels
+  transfer         = var.transfer
   repositories     = ["serving"]
   endpoint_shells  = ["churn-prod"]
   alerts           = {{ emails = ["oncall@example.com"] }}
@@ -53,6 +56,7 @@ module "gcp" {{
 
 output "target" {{ value = module.gcp.target }}
 output "roles" {{ value = module.gcp.deployer_roles }}
+output "subject" {{ value = module.gcp.transfer_subject }}
 """
 
 
@@ -74,16 +78,28 @@ def test_a_plan(root: Callable[..., Any], given: Any, version: str) -> None:
     assert "46 to add" in made.run("plan", "-no-color")
 
 
+READER = "arn:aws:iam::123456789012:role/cloudreg-transfer"
+
+
 @pytest.mark.timeout(300)
-def test_roles_are_cloudregs_own(root: Callable[..., Any], given: Any) -> None:
+@pytest.mark.parametrize("transfer", [{"role_arn": READER}, pytest.param(None, marks=[SLOW])])
+def test_roles_are_cloudregs_own(
+    root: Callable[..., Any], given: Any, transfer: dict[str, str] | None
+) -> None:
     """The custom roles and their conditions are those that cloudreg says it needs."""
     made = write(root, given, VERSIONS[-1])
+    made.write("transfer.auto.tfvars.json", json.dumps({"transfer": transfer}))
     made.run("apply", "-auto-approve", "-no-color")
     outputs = made.outputs()
     section = {k: v for k, v in outputs["target"]["value"].items() if v is not None}
     assert section.pop("provider") == "vertex"
+    assert section.get("transfer_role") == (READER if transfer else None)
+    # An output without a value is left out.
+    assert ("subject" in outputs) == bool(transfer)
 
-    document: Any = PLUGIN.policy(PLUGIN.settings()(**section), Deployed())  # type: ignore[misc]
+    settings = PLUGIN.settings()(**section)
+    asked = Deployed(by_service=transfer is not None)
+    document: Any = PLUGIN.policy(settings, asked)  # type: ignore[misc]
 
     roles = outputs["roles"]["value"]
     wanted = {name: role["includedPermissions"] for name, role in document["roles"].items()}

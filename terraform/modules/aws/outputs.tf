@@ -51,3 +51,8 @@ output "bucket_policy" {
   description = "The policy of the bucket, as JSON: TLS alone, and a ledger that is written once."
   value       = data.aws_iam_policy_document.bucket.json
 }
+
+output "transfer_role_arn" {
+  description = "The role by which Storage Transfer Service reads, for the input `transfer` of the module gcp; null without `transfer_subject`."
+  value       = one(aws_iam_role.transfer[*].arn)
+}

@@ -266,6 +266,17 @@ variable "network" {
   }
 }
 
+variable "transfer_subject" {
+  description = "Whose Storage Transfer Service may read files of versions: the output `transfer_subject` of the module gcp. Null lets nobody."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.transfer_subject == null ? true : can(regex("^[0-9]+$", var.transfer_subject))
+    error_message = "The subject of an account of Google's is a number."
+  }
+}
+
 variable "network_isolation" {
   description = "Whether containers have no network at all."
   type        = bool

@@ -5,15 +5,22 @@ data "google_project" "this" {
 locals {
   number = data.google_project.this.number
   below  = var.prefix == "" ? "" : "${var.prefix}/"
-  known  = jsondecode(file("${path.module}/deployer.json"))
+
+  written = jsondecode(file("${path.module}/deployer.json"))
+  known = merge(local.written.roles, {
+    cloudregDeployer = sort(concat(local.written.roles.cloudregDeployer, var.transfer == null ? [] : local.written.transfer))
+  })
 
   # Only what cloudreg deploys to this target; the models and stages are of all of them.
   endpoints = { for name, one in var.cloudreg.endpoints : name => one if one.target == var.target }
 
-  services = [
-    "aiplatform", "artifactregistry", "cloudkms", "cloudresourcemanager", "iam", "iamcredentials",
-    "logging", "monitoring", "storage", "sts",
-  ]
+  services = concat(
+    [
+      "aiplatform", "artifactregistry", "cloudkms", "cloudresourcemanager", "iam", "iamcredentials",
+      "logging", "monitoring", "storage", "sts",
+    ],
+    var.transfer == null ? [] : ["storagetransfer"],
+  )
 }
 
 resource "google_project_service" "this" {

@@ -10,6 +10,7 @@ output "target" {
     kms_key                 = local.key
     service_account         = google_service_account.serving.email
     image                   = var.image
+    transfer_role           = try(var.transfer.role_arn, null)
     private_service_connect = length(var.private_service_connect) == 0 ? null : var.private_service_connect
   }
   # Nothing is deployed by somebody who may not yet.
@@ -19,6 +20,7 @@ output "target" {
     google_storage_bucket_iam_member.artifacts,
     google_storage_bucket_iam_member.ledger,
     google_storage_bucket_iam_member.serving,
+    google_storage_bucket_iam_member.transfer,
   ]
 }
 
@@ -44,4 +46,9 @@ output "deployer_roles" {
     permissions = local.known
     conditions  = { cloudregArtifacts = local.everywhere, cloudregLedger = local.ledger }
   }
+}
+
+output "transfer_subject" {
+  description = "Who copies in Google's name, for the input `transfer_subject` of the module aws; null without `transfer`."
+  value       = one(data.google_storage_transfer_project_service_account.this[*].subject_id)
 }

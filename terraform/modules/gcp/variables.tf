@@ -220,6 +220,17 @@ variable "deployer_members" {
   }
 }
 
+variable "transfer" {
+  description = "For a target with `transfer_above`: Storage Transfer Service may write files of versions into the bucket. From S3 it reads by `role_arn`, the output `transfer_role_arn` of the module aws. Null for no service."
+  type        = object({ role_arn = optional(string) })
+  default     = null
+
+  validation {
+    condition     = var.transfer == null ? true : var.transfer.role_arn == null ? true : can(regex("^arn:aws[a-z-]*:iam::[0-9]{12}:role/", var.transfer.role_arn))
+    error_message = "role_arn is the ARN of a role of AWS's."
+  }
+}
+
 variable "endpoint_shells" {
   description = "Names of endpoints of cloudreg.toml that are made here, empty; cloudreg makes the others when it first deploys to them."
   type        = set(string)

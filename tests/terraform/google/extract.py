@@ -44,7 +44,7 @@ RESOURCES = (
     "storage_bucket_iam_member",
     "vertex_ai_endpoint",
 )
-DATA = ("project", "storage_project_service_account")
+DATA = ("project", "storage_project_service_account", "storage_transfer_project_service_account")
 
 PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool", "any": "string"}
 

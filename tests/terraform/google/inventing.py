@@ -15,6 +15,10 @@ _FORMS = {
     "data.google_storage_project_service_account": {
         "email_address": f"service-{NUMBER}@gs-project-accounts.iam.gserviceaccount.com",
     },
+    "data.google_storage_transfer_project_service_account": {
+        "email": f"project-{NUMBER}@storage-transfer-service.iam.gserviceaccount.com",
+        "subject_id": "104728193745610293847",
+    },
     "google_artifact_registry_repository": {"name": "{repository_id}"},
     "google_iam_workload_identity_pool": {
         "name": f"projects/{NUMBER}/locations/global/workloadIdentityPools/"
