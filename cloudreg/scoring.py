@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from cloudreg import artifacts
+from cloudreg.carrying import hand_over
 from cloudreg.errors import (
     AlreadyExists,
     IntegrityError,
@@ -28,7 +29,7 @@ from cloudreg.errors import (
 from cloudreg.jobs import BatchSpec
 from cloudreg.names import canonical_json
 from cloudreg.operations import SILENT, Progress, wait
-from cloudreg.provider import ObjectStore, Operation, Provider
+from cloudreg.provider import Operation, Provider
 from cloudreg.types import ModelVersion, OperationState, Resources
 
 PART_BYTES = 32 * 1024 * 1024
@@ -147,7 +148,13 @@ class Scorer:
     """Scores data sets on one target."""
 
     def __init__(
-        self, provider: Provider, home: ObjectStore, *, target: str, progress: Progress = SILENT
+        self,
+        provider: Provider,
+        home: Provider,
+        *,
+        target: str,
+        limit: int | None = None,
+        progress: Progress = SILENT,
     ) -> None:
         """Use an open target.
 
@@ -155,11 +162,13 @@ class Scorer:
             provider: Where it runs.
             home: Where versions come from.
             target: For messages.
+            limit: Bytes of a version that may go through this machine; None for any number.
             progress: Where it is shown.
         """
         self._provider = provider
         self._home = home
         self._target = target
+        self._limit = limit
         self._progress = progress
 
     def score(
@@ -183,7 +192,8 @@ class Scorer:
             timeout_s: Patience with the job; it goes on without us.
 
         Raises:
-            Unsupported: The target has no batch jobs.
+            Unsupported: The target has no batch jobs; or lacks more of the version than may go
+                through this machine, and no service copies it.
             OperationFailed: The job failed; with the last log lines.
             OperationTimeout: It is still running, and the same call finds it again.
             InvalidRequest: *output* holds other answers already.
@@ -264,9 +274,18 @@ class Scorer:
 
     def _bring(self, version: ModelVersion) -> None:
         """Make sure that the target has the bytes that were registered."""
-        store = self._provider.store
-        if not artifacts.is_present(version, store):
-            artifacts.replicate(version, self._home, store, progress=self._progress)
+        store, progress = self._provider.store, self._progress
+        if artifacts.is_present(version, store):
+            return
+        hand_over(
+            version,
+            self._home,
+            self._provider,
+            limit=self._limit,
+            target=self._target,
+            progress=progress,
+        )
+        artifacts.replicate(version, self._home.store, store, progress=progress)
 
     def _forget(self, prefix: str) -> None:
         """Remove the copy of the data set: the answers alone stay."""

@@ -434,13 +434,18 @@ class Workspace(Versions):
         Raises:
             InvalidRequest: A line is no JSON; with its number.
             AlreadyExists: *output* holds answers already.
-            Unsupported: The target has no such jobs.
+            Unsupported: The target has no such jobs; or lacks more of the version than may go
+                through this machine (``transfer_above``), and no service copies it.
             OperationFailed: The job failed; with its last log lines.
             OperationTimeout: It is still running, and goes on without us.
         """
         where = target or self.settings.home
         scorer = Scorer(
-            self.targets[where], self.registry.store, target=where, progress=self.progress
+            self.targets[where],
+            self.targets[self.settings.home],
+            target=where,
+            limit=self.settings.targets[where].transfer_above_bytes,
+            progress=self.progress,
         )
         return scorer.score(
             self.version(version),

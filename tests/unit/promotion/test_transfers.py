@@ -213,3 +213,17 @@ def test_limit_holds_for_registrations(house: Any) -> None:
     with pytest.raises(Unsupported):
         house.register(ws, "eleven bytes")
     assert list(ws.targets["west"].store.list("blobs/")) == []
+
+
+def test_limit_holds_for_batches(house: Any, tmp_path: Path) -> None:
+    """A version that is too large for this machine is not copied to be scored elsewhere."""
+    house.configure(targets={"local": "", "west": 'transfer_above = "10B"'})
+    ws = house.open()
+    house.register(ws, "eleven bytes")
+    data = tmp_path / "data.jsonl"
+    data.write_text("[1]\n")
+
+    with pytest.raises(Unsupported, match="more than transfer_above = 10 B"):
+        ws.batch("churn:1", data, target="west")
+
+    assert list(ws.targets["west"].store.list("")) == []
