@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
-from cloudreg.artifacts.chunks import RANGE, SMALL, Hashing, stored
+from cloudreg.artifacts.chunks import SMALL, Hashing, stored
 from cloudreg.errors import AlreadyExists, IntegrityError, NotFound
 from cloudreg.manifest import FileEntry
 from cloudreg.provider import ObjectStore, StoredObject
@@ -82,7 +82,6 @@ def verified(
     begun: hashlib._Hash | None = None,
     offset: int = 0,
     streams: int = 1,
-    step: int = RANGE,
 ) -> Iterator[bytes]:
     """Yield the content that *entry* names, and refuse to end as anything else.
 
@@ -95,7 +94,6 @@ def verified(
         begun: The digest of the first *offset* bytes, which the caller has already.
         offset: Where to go on.
         streams: How many ranges are read at once.
-        step: Bytes of such a range.
 
     Raises:
         IntegrityError: It is missing or has other bytes; the message names the file.
@@ -104,9 +102,7 @@ def verified(
     size = offset
     try:
         with _hashing(digest, entry.size - offset) as hashing:
-            for chunk in stored(
-                store, entry.key, size=entry.size, offset=offset, streams=streams, step=step
-            ):
+            for chunk in stored(store, entry.key, size=entry.size, offset=offset, streams=streams):
                 hashing.update(chunk)
                 size += len(chunk)
                 seen(len(chunk))

@@ -9,14 +9,15 @@ from cloudreg.artifacts.blobs import find, has, put_blob, verified
 from cloudreg.artifacts.chunks import (
     HELD,
     PARALLEL_FILES,
-    PIECE,
+    RANGE,
+    SMALL,
     UPLOADS_AT_ONCE,
     Budget,
     Seen,
     streams_for,
 )
 from cloudreg.artifacts.records import put_record, recorded
-from cloudreg.errors import IntegrityError
+from cloudreg.errors import IntegrityError, Unavailable
 from cloudreg.manifest import FileEntry
 from cloudreg.operations import SILENT, Progress
 from cloudreg.provider import ObjectStore, StoredObject
@@ -114,13 +115,21 @@ def replicate(
         budget = Budget(HELD)
         with progress.task(f"copying {version.ref}", total=total, unit="B") as task:
 
+            def send(entry: FileEntry, seen: Seen, *, absent: bool) -> bool:
+                # What is asked for ahead, and what waits for its turn to be sent.
+                held = RANGE * streams if entry.size > SMALL else entry.size
+                with budget.taken(held):
+                    chunks = verified(entry, source, version.ref, seen, streams=streams)
+                    return put_blob(dest, entry, chunks, absent=absent)
+
             def one(entry: FileEntry) -> int:
                 seen = Seen(task, entry.size)
-                # What is asked for ahead, and what waits for its turn to be sent.
-                held = PIECE * (streams if entry.size > PIECE else 1)
-                with budget.taken(min(entry.size, held)):
-                    chunks = verified(entry, source, version.ref, seen, streams=streams, step=PIECE)
-                    was_sent = put_blob(dest, entry, chunks, absent=there[entry] is None)
+                try:
+                    was_sent = send(entry, seen, absent=there[entry] is None)
+                except Unavailable:
+                    # Of two that go on with one upload the store lets one finish it. A store that
+                    # is out says so again.
+                    was_sent = not has(dest, entry) and send(entry, seen, absent=False)
                 seen.all()
                 return entry.size if was_sent else 0
 

@@ -28,7 +28,7 @@ from cloudreg_sagemaker.uploads import Part, Upload, Uploads, refused
 PART = 8 * 1024 * 1024
 """Bytes of each of the first parts."""
 
-PARTS_AT_ONCE = 16
+PARTS_AT_ONCE = 12
 """Parts on their way at once, of all objects together: what of them is in memory is bounded."""
 
 COPIED = 256 * 1024 * 1024

@@ -45,11 +45,12 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
 
+_OTHERS = ("NoSuchUpload", "InvalidPart")
+"""An upload was finished or given up by somebody else: whoever asks again finds out."""
+
 _CODES: dict[str, type[CloudregError]] = {
+    **dict.fromkeys(_OTHERS, Unavailable),
     "NoSuchBucket": ConfigError,
-    # Finished or given up by somebody else: whoever asks again finds out.
-    "NoSuchUpload": Unavailable,
-    "InvalidPart": Unavailable,
     "BadDigest": IntegrityError,
     "InvalidDigest": IntegrityError,
 }
@@ -221,6 +222,9 @@ def refused(answer: Any, what: str, *, target: str) -> CloudregError:
     if kind is None:
         kind = InvalidRequest if answer.status_code < 500 else Unavailable
     hint = _LOGIN if kind is PermissionDenied else None
+    if code in _OTHERS:
+        message = f"another process finishes or gives up its upload at this moment ({code})"
+        hint = "try again"
     return kind(f"{what}: {message}", target=target, hint=hint)
 
 

@@ -42,7 +42,7 @@ from cloudreg_vertex.uploads import Upload, Uploads
 PART = 8 * 1024 * 1024
 """Bytes of each of the first parts."""
 
-PARTS_AT_ONCE = 16
+PARTS_AT_ONCE = 12
 """Parts on their way at once, of all objects together: what of them is in memory is bounded."""
 
 COPIED_AT_ONCE = 1024**3
