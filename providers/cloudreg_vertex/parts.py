@@ -191,8 +191,8 @@ class Parts:
         try:
             return self._gcs.xml("POST", upload.where, what=what, data=data, params=params)
         except Unavailable:
-            # The session asks again after a lost answer, and then the upload is gone: nobody
-            # else can have made an object of this name.
+            # The session asks again after a lost answer, and then the upload is gone: what it
+            # made is there, or was until somebody else who went on with it was done.
             with suppress(CloudregError):
                 return self._gcs.xml("HEAD", upload.where, what=what)
             raise
@@ -251,6 +251,13 @@ class Parts:
         """Copy what was made to its own name, and remove where it was made."""
         try:
             self._rewrite(upload.where, generation, name, mark=mark, if_absent=if_absent)
+        except NotFound as error:
+            # Of two that went on with one upload the other was faster, and tidied up.
+            raise Unavailable(
+                f"object {name!r}: another process finishes its upload at this moment",
+                target=self._target,
+                hint="try again",
+            ) from error
         finally:
             # What cannot be removed now is swept later, and by the bucket's lifecycle.
             with suppress(CloudregError):

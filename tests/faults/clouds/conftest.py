@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -51,9 +52,9 @@ storage_url = "{gcp}"
 
 [stages.dev]
 [stages.prod]
-targets = ["aws", "gcp"]
-gates = []
+targets = {targets}
 commit = "{commit}"
+{gates}
 
 [endpoints.{model}-aws]
 model = "{model}"
@@ -64,6 +65,12 @@ target = "aws"
 model = "{model}"
 stage = "prod"
 target = "gcp"
+"""
+
+PARITY = """
+[[stages.prod.gates]]
+kind = "parity"
+path = "golden.jsonl"
 """
 
 
@@ -106,6 +113,23 @@ class Emulated:
     def runs(self) -> bool:
         return self._process is not None
 
+    def control(self, method: str, document: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the emulator about its faults."""
+        body = json.dumps(document).encode() if document is not None else None
+        request = Request(f"{self.url}/_emulator/faults", data=body, method=method)
+        request.add_header("Content-Type", "application/json")
+        with urlopen(request, timeout=30) as answer:
+            return dict(json.load(answer))
+
+    def arm(self, **fault: Any) -> int:
+        """Let something go wrong, and return its number."""
+        return int(self.control("POST", fault)["number"])
+
+    def struck(self, number: int) -> int:
+        """Return how often a fault struck."""
+        armed = self.control("GET")["faults"]
+        return int(next(one["struck"] for one in armed if one["number"] == number))
+
 
 class Project:
     """One model on both clouds; no other test shares it."""
@@ -119,6 +143,9 @@ class Project:
         home: str,
         commit: str,
         transfer: str = "",
+        more: str = "",
+        targets: tuple[str, ...] = ("aws", "gcp"),
+        parity: bool = False,
     ) -> None:
         self.root, self.aws, self.gcp = root, aws, gcp
         self.model = fresh("two")
@@ -130,8 +157,13 @@ class Project:
             aws=aws.url,
             gcp=gcp.url,
             transfer=transfer,
+            targets=list(targets),
+            gates=PARITY if parity else "gates = []",
         )
-        (root / "cloudreg.toml").write_text(text)
+        if parity:
+            rows = [{"instance": n, "expected": {"score": 2.0 * n}} for n in range(3)]
+            (root / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        (root / "cloudreg.toml").write_text(text + more)
 
     def open(self, actor: str = "ada", **options: Any) -> Workspace:
         return Workspace.load(self.root, actor=actor, wait_s=60.0, timeout_s=60.0, **options)
@@ -162,6 +194,12 @@ class Project:
             assert ws.fold(self.model).behind == {}
             assert ws.drift(self.model) == []
             assert self.served(ws, "aws", "gcp") == [number, number]
+            for cloud in ("aws", "gcp"):
+                there = [each.spec for each in ws.targets[cloud].endpoints.endpoints()]
+                ours = [spec for spec in there if spec.name.startswith(self.model)]
+                # What was there for a comparison alone is gone.
+                assert [spec.name for spec in ours] == [f"{self.model}-{cloud}"]
+                assert len(ours[0].variants) == 1
             other = "gcp" if ws.settings.home == "aws" else "aws"
             # Nothing of it was edited; the next commit adds what happened since the last one.
             for problem in ws.verify_copy(self.model, target=other).problems:
@@ -198,7 +236,7 @@ def clouds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Emulated,
     """Yield an AWS that stays, and a Google Cloud that can be stopped and keeps what it has."""
     folder = tmp_path_factory.mktemp("clouds")
     tests = HERE.parents[1]
-    python = f"{sys.executable} -I -S"
+    python = f"{sys.executable} -I -S {HERE / 'scoring.py'}"
     aws = Emulated("aws", folder, "--image", f"*={python} {tests / 'sagemaker' / 'standin.py'}")
     aws.start()
     gcp = Emulated(
@@ -238,17 +276,34 @@ def project(clouds: tuple[Emulated, Emulated], tmp_path: Path) -> Iterator[Calla
     """Return what makes a project; the clouds run again afterwards, and nothing of it is left."""
     made: list[Project] = []
 
-    def make(*, home: str, commit: str = "all", transfer: str = "") -> Project:
-        made.append(
-            Project(
-                tmp_path / f"p{len(made)}", *clouds, home=home, commit=commit, transfer=transfer
-            )
-        )
+    def make(*, home: str, commit: str = "all", **rest: Any) -> Project:
+        made.append(Project(tmp_path / f"p{len(made)}", *clouds, home=home, commit=commit, **rest))
         return made[-1]
 
     yield make
     for each in made:
         each.clean()
+
+
+@pytest.fixture(scope="package")
+def forge(clouds: tuple[Emulated, Emulated]) -> Iterator[Callable[[dict[str, Any]], Any]]:
+    """Run cases in forked processes, which see both clouds."""
+    assert clouds
+    script = HERE / "forge.py"
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def run(question: dict[str, Any]) -> Any:
+            asked.write(json.dumps(question) + "\n")
+            asked.flush()
+            return json.loads(answers.readline())
+
+        yield run
+        asked.close()
 
 
 @pytest.fixture

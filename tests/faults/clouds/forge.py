@@ -1,16 +1,22 @@
-"""Forks a process for each case, as the forges of each cloud do, and strikes changes to both."""
+"""Forks a process for each case, as the forges of each cloud do, and strikes changes to both.
+
+A target on this machine's disk is struck as well, where a project has one.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import obstore
 
-from cloudreg import plugins
-from cloudreg.testing.faults import Faults
+from cloudreg import Workspace, artifacts, plugins
+from cloudreg.testing.faults import Faults, faulty
+from cloudreg_local import PLUGIN as LOCAL
 from cloudreg_vertex import PLUGIN as VERTEX
 
 HERE = Path(__file__).parent
@@ -35,6 +41,7 @@ strike_aws = AWS.strike
 def strike(faults: Faults) -> None:
     """Let *faults* see every change that leaves for either cloud, once."""
     plugins.register(VERTEX)
+    plugins.register(faulty(LOCAL, faults))
     plain = obstore.delete
     GOOGLE.strike(faults)
     # What obstore deletes, in whichever cloud, is struck with the rest of what it sends.
@@ -42,8 +49,16 @@ def strike(faults: Faults) -> None:
     strike_aws(faults)
 
 
+def copy(ws: Workspace, model: str, *, source: str, dest: str) -> None:
+    """Copy a version from one target to another, and nothing else."""
+    stores = [ws.targets[target].store for target in (source, dest)]
+    artifacts.replicate(ws.version(f"{model}:1"), *stores)
+
+
 AWS.strike = strike
 AWS.VERBS["down"] = lambda ws, model: ws.down(f"{model}-aws", f"{model}-gcp")
+for source, dest in permutations(("aws", "gcp", "disk"), 2):
+    AWS.VERBS[f"copy {source} {dest}"] = partial(copy, source=source, dest=dest)
 
 if __name__ == "__main__":
     GOOGLE.warm()

@@ -6,12 +6,8 @@ plainly, or does something else: it has to end well, and leave one truth on both
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,31 +22,20 @@ FAULTS: dict[str, dict[str, Any]] = {
     "killed after": {"when": When.AFTER, "action": Action.KILL},
     "lost answer": {"when": When.LOST},
 }
-ENDS: dict[str, int | None] = {"promote": 2, "rollback": 1, "repair": 1, "down": None}
-"""Which version both clouds serve in the end."""
+ENDS: dict[str, int | None] = {
+    "promote": 2,
+    "promote-parity": 2,
+    "rollback": 1,
+    "repair": 1,
+    "down": None,
+}
+"""Which version both clouds serve in the end.
 
-MAX_CALLS = 120
+With parity both clouds are asked the same before traffic moves: SageMaker on an endpoint that
+comes and goes for it, Vertex AI on the endpoint itself.
+"""
 
-
-@pytest.fixture(scope="package")
-def forge(clouds: Any) -> Iterator[Callable[[dict[str, Any]], Any]]:
-    """Run cases in forked processes, which see both clouds."""
-    assert clouds
-    script = Path(__file__).with_name("forge.py")
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        asked, answers = process.stdin, process.stdout
-
-        def run(question: dict[str, Any]) -> Any:
-            asked.write(json.dumps(question) + "\n")
-            asked.flush()
-            return json.loads(answers.readline())
-
-        yield run
-        asked.close()
+MAX_CALLS = 160
 
 
 def prepare(verb: str, here: Any) -> None:
@@ -72,7 +57,7 @@ def prepare(verb: str, here: Any) -> None:
 def again(verb: str, ws: Workspace, model: str) -> None:
     """Run *verb* as if nothing had been."""
     match verb:
-        case "promote":
+        case "promote" | "promote-parity":
             ws.promote(f"{model}:2", to="prod")
         case "rollback":
             ws.rollback(model, stage="prod", to=f"{model}:1")
@@ -95,12 +80,12 @@ def survive(
     struck = 0
     family = f"two clouds, {kind}"
     for number in numbers:
-        here = project(home="aws")
+        here = project(home="aws", parity=verb == "promote-parity")
         prepare(verb, here)
         record, log = here.root / "calls.jsonl", here.root / "forge.log"
         case = {
             "root": str(here.root),
-            "verb": verb,
+            "verb": verb.removesuffix("-parity"),
             "model": here.model,
             "faults": [Fault(call=number, **FAULTS[kind]).to_json()],
             "record": str(record),
@@ -132,7 +117,7 @@ def finish(verb: str, here: Any, number: int) -> None:
     """Do it again, or go another way every third time, and look at both clouds."""
     end = ENDS[verb]
     with here.open() as ws:
-        if number % 3 == 0 and verb in ("promote", "rollback"):
+        if number % 3 == 0 and verb.startswith(("promote", "rollback")):
             # Somebody else wants the other version there.
             other = 3 - (end or 0)
             ws.promote(f"{here.model}:{other}", to="prod")
@@ -152,7 +137,12 @@ def finish(verb: str, here: Any, number: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("verb", "kind", "number"),
-    [("promote", "killed after", 8), ("rollback", "lost answer", 5), ("down", "killed before", 4)],
+    [
+        ("promote", "killed after", 8),
+        ("rollback", "lost answer", 5),
+        ("promote-parity", "killed after", 14),
+        ("down", "killed before", 4),
+    ],
 )
 def test_sample(verb: str, kind: str, number: int, project: Any, forge: Any, tally: Any) -> None:
     """A change of a verb across both clouds survives a fault."""
