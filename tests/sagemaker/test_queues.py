@@ -118,6 +118,7 @@ def test_an_alarm_wakes_it(desk: Any) -> None:
     assert asked in [endpoint.spec for endpoint in desk.endpoints.endpoints()]
 
 
+@pytest.mark.slow
 def test_to_zero_and_back(desk: Any) -> None:
     """An idle endpoint has no instance and is well; a queued request wakes it, and is answered."""
     asked = desk.start(queued(desk, ASLEEP))

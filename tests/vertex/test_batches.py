@@ -214,6 +214,7 @@ def test_two_at_once(desk: Any, cloud: Any) -> None:
     assert [line["prediction"]["number"] for line in answers(desk, asked)[0]] == [1]
 
 
+@pytest.mark.slow
 def test_job_of_somebody_who_was_killed(desk: Any) -> None:
     """A second job of the same name is removed; every call that is made has a permission."""
     begin = len(desk.cloud.calls)

@@ -174,7 +174,6 @@ def survive(
     [
         (("aws", "gcp"), "killed after", 3),
         (("gcp", "aws"), "lost answer", 4),
-        (("disk", "gcp"), "killed before", 6),
     ],
 )
 def test_sample(

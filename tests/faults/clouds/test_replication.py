@@ -109,10 +109,8 @@ def said(child: subprocess.Popen[str]) -> str:
     return child.stdout.readline().strip()
 
 
-@pytest.mark.parametrize(
-    ("source", "dest"),
-    [pytest.param(*way, marks=[] if way == ("aws", "gcp") else pytest.mark.slow) for way in WAYS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "dest"), WAYS)
 def test_killed_half_way(
     source: str, dest: str, places: Any, start: Start, tmp_path: Path, tally: Any
 ) -> None:

@@ -31,11 +31,9 @@ ENDS: dict[str, dict[str, Any]] = {
 }
 SAMPLE = [
     ("REST", "register", "killed after", 7),
-    ("REST", "apply", "killed after", 5),
     ("REST", "promote", "lost answer", 4),
     ("REST", "repair", "killed before", 2),
     ("REST", "down", "lost answer", 3),
-    ("gRPC", "promote", "killed after", 4),
     ("to zero", "apply", "lost answer", 5),
 ]
 MATRIX = [

@@ -182,7 +182,7 @@ def meddle(way: str, edit: str, project: Any, tally: Any, numbers: Iterable[int]
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("way", SPOKEN)
+@pytest.mark.parametrize("way", ["REST", pytest.param("gRPC", marks=pytest.mark.slow)])
 def test_two_at_once(way: str, project: Callable[..., Any], tally: Any) -> None:
     """Two processes that register and promote at once both succeed, and leave one truth."""
     race(way, project, tally, racers=2)
@@ -197,7 +197,9 @@ def test_many_at_once(way: str, racers: int, project: Callable[..., Any], tally:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("way", "number"), [("REST", 4), ("gRPC", 7)])
+@pytest.mark.parametrize(
+    ("way", "number"), [("REST", 4), pytest.param("gRPC", 7, marks=pytest.mark.slow)]
+)
 def test_sleeper(way: str, number: int, project: Callable[..., Any], tally: Any) -> None:
     """A deployment that comes too late is fenced afterwards, and what it took is given back."""
     assert sleep(way, "promote", "before", project, tally, [number]) == 1

@@ -81,7 +81,7 @@ def test_not_allowed(one: Any, kind: Kind, code: str) -> None:
     assert aliases(one) == {"default", "prod"}
 
 
-@pytest.mark.parametrize("transport", ["rest", "grpc"])
+@pytest.mark.parametrize("transport", ["rest", pytest.param("grpc", marks=pytest.mark.slow)])
 def test_stuck(make_cloud: Callable[..., Any], transport: str) -> None:
     """An operation that stands still does nothing until its time is over, however often asked."""
     one = make_cloud(transport=transport, scale=1.0)

@@ -393,6 +393,7 @@ def test_state_on_the_disk(tmp_path: Path, until: Callable[..., None]) -> None:
         assert client.get_batch_prediction_job(name=job.name).end_time == ended
 
 
+@pytest.mark.slow
 def test_high_level_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     """`Model.batch_predict` runs a job, waits for it, and reads its output."""
     from google.auth.credentials import AnonymousCredentials
