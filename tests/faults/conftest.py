@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,24 +147,38 @@ class Project:
                         raise
 
 
-@pytest.fixture(scope="session")
-def forge() -> Iterator[Callable[[dict[str, object]], int]]:
-    """Run a case in a forked process."""
-    script = Path(__file__).with_name("forge.py")
+Run = Callable[[dict[str, Any]], Any]
+
+
+@contextmanager
+def _forged(script: Path) -> Iterator[Run]:
     with subprocess.Popen(
         [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
 
-        def run(case: dict[str, object]) -> int:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(case) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
+        def run(question: dict[str, Any]) -> Any:
+            asked.write(json.dumps(question) + "\n")
+            asked.flush()
+            return json.loads(answers.readline())
 
         yield run
-        assert process.stdin is not None
-        process.stdin.close()
+        asked.close()
+
+
+@pytest.fixture(scope="session")
+def forged() -> Callable[[Path], AbstractContextManager[Run]]:
+    """Return what starts a forge, which runs each case that it is asked in a forked process."""
+    return _forged
+
+
+@pytest.fixture(scope="session")
+def forge(forged: Callable[[Path], AbstractContextManager[Run]]) -> Iterator[Run]:
+    """Run a case in a forked process."""
+    with forged(Path(__file__).with_name("forge.py")) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

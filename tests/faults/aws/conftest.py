@@ -360,23 +360,11 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture(scope="package")
-def forge(cloud: Cloud) -> Iterator[Callable[[dict[str, Any]], Any]]:
+def forge(cloud: Cloud, forged: Callable[[Path], Any]) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """Run cases in forked processes."""
-    script = Path(__file__).with_name("forge.py")
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        asked, answers = process.stdin, process.stdout
-
-        def run(question: dict[str, Any]) -> Any:
-            asked.write(json.dumps(question) + "\n")
-            asked.flush()
-            return json.loads(answers.readline())
-
+    assert cloud
+    with forged(Path(__file__).with_name("forge.py")) as run:
         yield run
-        asked.close()
 
 
 @pytest.fixture

@@ -286,24 +286,13 @@ def project(clouds: tuple[Emulated, Emulated], tmp_path: Path) -> Iterator[Calla
 
 
 @pytest.fixture(scope="package")
-def forge(clouds: tuple[Emulated, Emulated]) -> Iterator[Callable[[dict[str, Any]], Any]]:
+def forge(
+    clouds: tuple[Emulated, Emulated], forged: Callable[[Path], Any]
+) -> Iterator[Callable[[dict[str, Any]], Any]]:
     """Run cases in forked processes, which see both clouds."""
     assert clouds
-    script = HERE / "forge.py"
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        asked, answers = process.stdin, process.stdout
-
-        def run(question: dict[str, Any]) -> Any:
-            asked.write(json.dumps(question) + "\n")
-            asked.flush()
-            return json.loads(answers.readline())
-
+    with forged(Path(__file__).with_name("forge.py")) as run:
         yield run
-        asked.close()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 from cloudreg import Workspace
 from cloudreg.errors import CloudregError
 from cloudreg.ledger import Fold
-from cloudreg.operations import wait
+from cloudreg.operations import poll_until, wait
 from cloudreg.plan import spec_from_json
 from cloudreg.provider import ProviderContext
 from cloudreg.testing.faults import Faults, When
@@ -270,11 +269,14 @@ def served(ws: Workspace) -> Places:
     found: Places = {}
     for target in set(ENDPOINTS.values()):
         backend = ws.targets[target].endpoints
-        end = time.monotonic() + 60.0
-        while any(seen.status is not EndpointStatus.READY for seen in backend.endpoints()):
-            assert time.monotonic() < end, list(backend.endpoints())
-            time.sleep(0.02)
-        for seen in backend.endpoints():
+        there_now = poll_until(
+            lambda backend=backend: list(backend.endpoints()),
+            lambda there: all(seen.status is EndpointStatus.READY for seen in there),
+            timeout_s=60.0,
+            interval_s=0.02,
+        )
+        assert there_now is not None, list(backend.endpoints())
+        for seen in there_now:
             assert ENDPOINTS[seen.spec.name] == target
             found[seen.spec.name] = Shape.of(seen.spec)
     return found
