@@ -5,6 +5,7 @@
 `arguments`    parsers, and the options that every verb has
 `desk`         one call: its workspace, its answer on stdout, its news on stderr
 `failures`     what an error looks like, and which exit code it has
+`memory`       how much of what was freed threads may keep
 `terminal`     bars and lines while something takes long
 `words`        tables, sizes, times and plans, legible for people and safe for terminals
 `verbs`        one file each: `arguments` and `run`

@@ -80,8 +80,10 @@ class Desk:
         Raises:
             ConfigError: There is none, or it cannot be used.
         """
+        from cloudreg.cli.memory import share_arenas
         from cloudreg.workspace import Workspace
 
+        share_arenas()
         return Workspace.load(
             self.config,
             actor=self._options.actor,

@@ -141,18 +141,35 @@ class Reader(io.RawIOBase):
         """Whether it can be read: it can."""
         return True
 
+    def read(self, size: int | None = -1) -> bytes:
+        """Return at most *size* bytes, no more than a piece; everything without a size.
+
+        They are copied once: Python's own would fill a buffer first, and hold them three times.
+        """
+        if size is None or size < 0:
+            return self.readall()
+        if not size or not self._fill():
+            return b""
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken.tobytes()
+
     def readinto(self, buffer: Any) -> int:
         """Fill *buffer* as far as the piece goes; nothing at the end."""
-        while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._left = memoryview(piece)
+        if not self._fill():
+            return 0
         view = memoryview(buffer)
         count = min(len(view), len(self._left))
         view[:count] = self._left[:count]
         self._left = self._left[count:]
         return count
+
+    def _fill(self) -> bool:
+        while not self._left:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._left = memoryview(piece)
+        return True
 
     def close(self) -> None:
         """Let go of what is on its way."""

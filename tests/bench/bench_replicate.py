@@ -63,6 +63,11 @@ Path(sys.argv[1]).write_text(json.dumps(facts))
 """
 )
 
+AS_A_COMMAND = """
+from cloudreg.cli.memory import share_arenas
+share_arenas()
+"""
+
 CLOUDREG = (
     _OURS
     + """
@@ -245,14 +250,17 @@ def _compare(title: str, facts: dict[str, str], work: Path) -> None:
         contestants["rclone"] = partial(_rclone, facts, told, work, environment, runs)
     cpu: dict[str, float] = {}
     seconds = race(contestants, rounds=ROUNDS, cpu=cpu)
-    peak = sinks._peak_mib(CLOUDREG, [str(told), "peak"], work, environment)
+    peak, typed = (
+        sinks._peak_mib(script, [str(told), f"run-{next(runs)}"], work, environment)
+        for script in (CLOUDREG, AS_A_COMMAND + CLOUDREG)
+    )
     slower = max(seconds["obstore get"], seconds["obstore put"])
     table(
         title,
         seconds,
         base="obstore get and put",
         cpu=cpu,
-        notes=f"cloudreg: peak memory {peak:.0f} MiB, wanted under 300; "
+        notes=f"cloudreg: peak memory {peak:.0f} MiB, {typed:.0f} as a command, wanted under 300; "
         f"{seconds['download, then upload'] / seconds['cloudreg']:.1f} times as fast as "
         f"download-then-upload, wanted at least 2; {seconds['cloudreg'] / slower:.2f} times the "
         "slower half of obstore, wanted at most 1.3; only cloudreg hashes what it copies",
