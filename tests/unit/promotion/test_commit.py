@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from cloudreg.errors import (
     Unavailable,
 )
 from cloudreg.operations import wait
+from cloudreg.testing.clock import Clock
 from cloudreg.work import FOLLOWS
 
 THREE = dict.fromkeys(("local", "east", "west"), "")
@@ -410,4 +412,52 @@ def test_pruning_under_home_first(house: Any, two: Any) -> None:
     assert ws.fold("churn").applied == {}
     assert behind(ws) == {}
     assert ws.plan(prune=True).plan.empty
+    house.check_truth(ws)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        'schedule = {days = "mon-fri", from = "07:00", to = "19:00", timezone = "Europe/Berlin"}',
+        'ttl = "10h"',
+    ],
+)
+@pytest.mark.parametrize("where", ["local", "west"])
+def test_rest_of_one_target(house: Any, two: Any, rest: str, where: str) -> None:
+    """With home-first, an endpoint whose hours are over goes from its target, and no other does.
+
+    Nobody is behind for that, and in the morning the same command brings it back.
+    """
+    one, other = SERVED, ""
+    for section in SERVED.split("\n\n"):
+        if f"churn-{where}" in section:
+            one, other = section.strip("\n"), SERVED.replace(section, "").strip("\n")
+    two("home-first", f"\n{one}\n{rest}\n\n{other}\n")
+    noon = datetime(2027, 11, 24, 12, tzinfo=UTC).timestamp()
+    clock = Clock(noon)
+    ws = house.open(timeout_s=30.0, clock=clock)
+
+    def names() -> set[str]:
+        targets = [ws.targets[name] for name in ("local", "west")]
+        return {e.spec.name for target in targets for e in target.endpoints.endpoints()}
+
+    ws.down()
+    ws.apply()
+    assert names() == {"churn-local", "churn-west"}
+
+    clock.set(noon + 11 * 3600)
+    assert ws.apply().changed
+    assert names() == {"churn-local", "churn-west"} - {f"churn-{where}"}
+    assert ws.fold("churn").behind == {}
+    assert ws.plan().plan.empty
+    assert ws.drift("churn") == []
+    assert ws.repair("churn").entry is None
+
+    if rest.startswith("schedule"):
+        clock.set(noon + 24 * 3600)
+    else:
+        ws.promote("churn:2", to="prod")
+    ws.apply()
+    assert names() == {"churn-local", "churn-west"}
+    assert ws.fold("churn").behind == {}
     house.check_truth(ws)
