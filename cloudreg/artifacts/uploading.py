@@ -21,7 +21,7 @@ from cloudreg.artifacts.chunks import (
     hashed,
     read,
 )
-from cloudreg.errors import AlreadyExists, CloudregError, NotFound
+from cloudreg.errors import AlreadyExists, CloudregError, NotFound, Unavailable
 from cloudreg.importers import SourceFile
 from cloudreg.manifest import FileEntry
 from cloudreg.names import canonical_json
@@ -65,7 +65,14 @@ def upload(
             seen = Seen(task, file.size)
             # One piece is hashed, one waits for that, and one is handed on.
             with budget.taken(min(file.size, 3 * PIECE)):
-                entry, was_sent = _upload_one(file, store, seen)
+                try:
+                    entry, was_sent = _upload_one(file, store, seen)
+                except Unavailable:
+                    # Of two that go on with one upload the store lets one finish it: by now it is
+                    # there, or on its way. A store that is out says so again.
+                    if file.size <= SMALL:
+                        raise
+                    entry, was_sent = _upload_one(file, store, seen)
             seen.all()
             if was_sent:
                 sent.append(entry.size)

@@ -15,6 +15,7 @@ from typing import Any
 import obstore
 
 from cloudreg import Workspace, artifacts, plugins
+from cloudreg.importers.directory import walk
 from cloudreg.testing.faults import Faults, faulty
 from cloudreg_local import PLUGIN as LOCAL
 from cloudreg_vertex import PLUGIN as VERTEX
@@ -55,10 +56,17 @@ def copy(ws: Workspace, model: str, *, source: str, dest: str) -> None:
     artifacts.replicate(ws.version(f"{model}:1"), *stores)
 
 
+def send(ws: Workspace, _: str, *, dest: str) -> None:
+    """Store the files of a folder, and nothing else."""
+    artifacts.upload(list(walk(ws.root / "build")), ws.targets[dest].store)
+
+
 AWS.strike = strike
 AWS.VERBS["down"] = lambda ws, model: ws.down(f"{model}-aws", f"{model}-gcp")
 for source, dest in permutations(("aws", "gcp", "disk"), 2):
     AWS.VERBS[f"copy {source} {dest}"] = partial(copy, source=source, dest=dest)
+for dest in ("aws", "gcp", "disk"):
+    AWS.VERBS[f"send {dest}"] = partial(send, dest=dest)
 
 if __name__ == "__main__":
     GOOGLE.warm()
