@@ -108,7 +108,7 @@ class Cloud:
         """Upload a model or a version, and return the model's name."""
         if model_id is None and "parent_model" not in fields:
             model_id = f"model-{next(_ids)}"
-        made: str = self.begin(model_id, **fields).result(timeout=20).model
+        made: str = self.begin(model_id, **fields).result(timeout=20, polling=POLLING).model
         return made
 
     def aliases(self, name: str) -> dict[str, set[str]]:
@@ -157,7 +157,7 @@ class Hosting(Cloud):
         more = {"parent_model": parent} if parent else {"model_id": f"hosted-{next(_ids)}"}
         fields = {name: container.pop(name) for name in ("artifact_uri",) if name in container}
         spec = {"image_uri": IMAGE, "env": env, **container}
-        made = self.begin(container_spec=spec, **fields, **more).result(timeout=60)
+        made = self.done(self.begin(container_spec=spec, **fields, **more))
         return f"{made.model}@{made.model_version_id}"
 
     @staticmethod

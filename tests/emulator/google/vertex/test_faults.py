@@ -84,8 +84,8 @@ def test_not_allowed(one: Any, kind: Kind, code: str) -> None:
 @pytest.mark.parametrize("transport", ["rest", pytest.param("grpc", marks=pytest.mark.slow)])
 def test_stuck(make_cloud: Callable[..., Any], transport: str) -> None:
     """An operation that stands still does nothing until its time is over, however often asked."""
-    one = make_cloud(transport=transport, scale=1.0)
-    armed = arm(one, Kind.STUCK, operation="UploadModel", seconds=6.0)
+    one = make_cloud(transport=transport, scale=0.1)
+    armed = arm(one, Kind.STUCK, operation="UploadModel", seconds=20.0)
     operation = one.begin("late").operation
     for _ in range(5):
         assert not one.models.get_operation({"name": operation.name}).done
