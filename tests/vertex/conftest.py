@@ -67,7 +67,7 @@ def cloud() -> Iterator[Cloud]:
         "*/idle:*": [sys.executable, "-I", "-S", str(Path(__file__).parents[1] / "idle.py")],
         "*": [sys.executable, "-I", "-S", str(STANDIN)],
     }
-    with Google(images=images, scale=0.02, polls=1) as google:
+    with Google(images=images, scale=0.01, polls=1) as google:
         google.storage.create_bucket(
             BUCKET, {"location": REGION.upper()}, project=google.place.project
         )
