@@ -24,7 +24,7 @@ demo: setup  ## Run the main job offline: train, register, promote, deploy, cana
 check: setup  ## Lint, formatting, types and architecture: no test runs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 # Most tests wait for processes and sockets: three workers keep two cores busy.

@@ -153,7 +153,7 @@ def survive(scenario: Scenario, kind: str, project, tally, *, first: int, stride
 def test_sample(name: str, kind: str, project: Callable[..., object], tally) -> None:
     """A sample of the changes of each verb survives one fault each, all faults in turn."""
     first = 1 + list(FAULTS).index(kind)
-    stride = {"register": 5, "approve": 1}.get(name, 9)
+    stride = {"register": 5, "approve": 1}.get(name, 13)
     survive(SCENARIOS[name], kind, project, tally, first=first, stride=stride)
 
 

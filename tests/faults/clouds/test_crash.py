@@ -137,7 +137,10 @@ def finish(verb: str, here: Any, number: int) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("verb", "kind", "number"),
-    [("promote-parity", "killed after", 14), ("rollback", "lost answer", 5)],
+    [
+        pytest.param("promote-parity", "killed after", 14, marks=pytest.mark.slow),
+        ("rollback", "lost answer", 5),
+    ],
 )
 def test_sample(verb: str, kind: str, number: int, project: Any, forge: Any, tally: Any) -> None:
     """A change of a verb across both clouds survives a fault."""

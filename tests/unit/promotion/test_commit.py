@@ -422,7 +422,7 @@ def test_pruning_under_home_first(house: Any, two: Any) -> None:
         'ttl = "10h"',
     ],
 )
-@pytest.mark.parametrize("where", ["local", "west"])
+@pytest.mark.parametrize("where", [pytest.param("local", marks=pytest.mark.slow), "west"])
 def test_rest_of_one_target(house: Any, two: Any, rest: str, where: str) -> None:
     """With home-first, an endpoint whose hours are over goes from its target, and no other does.
 
