@@ -84,6 +84,14 @@ class Action(StrEnum):
     """Halt this process with SIGSTOP; after SIGCONT the call goes on as if nothing had been."""
 
 
+CRASHES: dict[str, dict[str, Any]] = {
+    "killed before": {"when": When.BEFORE, "action": Action.KILL},
+    "killed after": {"when": When.AFTER, "action": Action.KILL},
+    "lost answer": {"when": When.LOST},
+}
+"""What every change of a verb is struck by: name to the arguments of a `Fault`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call that changes something.

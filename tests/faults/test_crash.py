@@ -13,15 +13,10 @@ import pytest
 
 from cloudreg import Workspace
 from cloudreg.manifest import Lineage
-from cloudreg.testing.faults import Action, Fault, When
+from cloudreg.testing.faults import CRASHES, Fault
 
 KILLED = -9
 
-FAULTS = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 
 MAX_CALLS = 80
 
@@ -115,7 +110,7 @@ def survive(scenario: Scenario, kind: str, project, tally, *, first: int, stride
     for number in range(first, MAX_CALLS, stride):
         here = project()
         scenario.prepare(here)
-        code = here.crash(scenario.verb, Fault(call=number, **FAULTS[kind]))
+        code = here.crash(scenario.verb, Fault(call=number, **CRASHES[kind]))
         if len(here.calls()) < number:
             assert code == 0, here.log.read_text()
             break
@@ -148,18 +143,18 @@ def survive(scenario: Scenario, kind: str, project, tally, *, first: int, stride
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, list(FAULTS)[n % len(FAULTS)]) for n, name in enumerate(SCENARIOS)],
+    [(name, list(CRASHES)[n % len(CRASHES)]) for n, name in enumerate(SCENARIOS)],
 )
 def test_sample(name: str, kind: str, project: Callable[..., object], tally) -> None:
     """A sample of the changes of each verb survives one fault each, all faults in turn."""
-    first = 1 + list(FAULTS).index(kind)
+    first = 1 + list(CRASHES).index(kind)
     stride = {"register": 5, "approve": 1}.get(name, 13)
     survive(SCENARIOS[name], kind, project, tally, first=first, stride=stride)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_change(name: str, kind: str, project: Callable[..., object], tally) -> None:
     """Every change of each verb survives each fault."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import importlib
-import importlib.util
 import json
 import sys
 import time
@@ -13,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,14 +21,6 @@ from cloudreg.manifest import Lineage
 from cloudreg_local.devices import discover
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch sees")
-
-_spec = importlib.util.spec_from_file_location(
-    "serving_kit", Path(__file__).parents[1] / "unit" / "serving" / "kit.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-kit = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(kit)
 
 CODE = '''
 import torch
@@ -46,19 +35,6 @@ class Picky(torch.nn.Module):
 
     def forward(self, x):
         return self.table[x[:, 0].long()]
-
-
-class Adder(torch.nn.Module):
-    """Adds up in an order that a GPU chooses, unless it was told not to."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.randn(3, 100_000))
-
-    def forward(self, x):
-        values = x @ self.weight
-        where = torch.arange(values.shape[1], device=x.device) % 2
-        return torch.zeros(len(x), 2, device=x.device).index_add_(1, where, values)
 '''
 
 CONFIG = """
@@ -83,49 +59,6 @@ gpu = "L4"
 min_replicas = 2
 max_replicas = 2
 """
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Any]]:
-    """Start model servers that end with the test."""
-    made = []
-
-    def begin(version: Any, *argv: str, **env: str) -> Any:
-        made.append(kit.Served(version.argv(*argv), env=env))
-        return made[-1]
-
-    yield begin
-    for server in made:
-        server.end()
-
-
-def version(folder: Path, name: str, state: dict[str, torch.Tensor]) -> Any:
-    return kit.torch_version(folder, code=CODE, entrypoint=f"shapes:{name}", state=state)
-
-
-def test_a_lost_gpu_ends_the_server(start: Callable[..., Any], tmp_path: Path) -> None:
-    """After a failed kernel every call would fail: the server says so and ends with its own code.
-
-    The request that did it is answered, or its connection ends: it never hangs.
-    """
-    table = torch.arange(20.0).reshape(10, 2)
-    server = start(version(tmp_path / "v", "Picky", {"table": table})).ready()
-    assert server.predict([[7, 0, 0]]) == [[14.0, 15.0]]
-    with suppress(OSError, http.client.HTTPException):
-        status, _ = server.post("/invocations", {"instances": [[10_000, 0, 0]]})
-        assert status >= 500
-    assert server.wait(timeout_s=60.0) == 5
-    assert "the device answers nothing any more" in server.logs()
-
-
-def test_the_same_bits(start: Callable[..., Any], tmp_path: Path) -> None:
-    """Deterministic, a GPU adds up in one order: the same request has the same bits, always."""
-    torch.manual_seed(0)
-    state = {"weight": torch.randn(3, 100_000)}
-    server = start(version(tmp_path / "v", "Adder", state), "--deterministic").ready()
-    rows = np.random.default_rng(0).normal(size=(4, 3)).tolist()
-    answers = {json.dumps(server.predict(rows)) for _ in range(50)}
-    assert len(answers) == 1
 
 
 @pytest.fixture

@@ -67,6 +67,12 @@ stage = "prod"
 target = "gcp"
 """
 
+DISK = """
+[targets.disk]
+provider = "local"
+path = ".disk"
+"""
+
 PARITY = """
 [[stages.prod.gates]]
 kind = "parity"
@@ -143,8 +149,7 @@ class Project:
         home: str,
         commit: str,
         transfer: str = "",
-        more: str = "",
-        targets: tuple[str, ...] = ("aws", "gcp"),
+        disk: bool = False,
         parity: bool = False,
     ) -> None:
         self.root, self.aws, self.gcp = root, aws, gcp
@@ -157,13 +162,13 @@ class Project:
             aws=aws.url,
             gcp=gcp.url,
             transfer=transfer,
-            targets=list(targets),
+            targets=["aws", "gcp", *(["disk"] if disk else [])],
             gates=PARITY if parity else "gates = []",
         )
         if parity:
             rows = [{"instance": n, "expected": {"score": 2.0 * n}} for n in range(3)]
             (root / "golden.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        (root / "cloudreg.toml").write_text(text + more)
+        (root / "cloudreg.toml").write_text(text + (DISK if disk else ""))
 
     def open(self, actor: str = "ada", **options: Any) -> Workspace:
         return Workspace.load(self.root, actor=actor, wait_s=60.0, timeout_s=60.0, **options)

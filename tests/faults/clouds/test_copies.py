@@ -22,22 +22,11 @@ import pytest
 from cloudreg import Workspace, artifacts
 from cloudreg.errors import CloudregError
 from cloudreg.manifest import Lineage
-from cloudreg.testing.faults import Action, Fault, When, recorded
+from cloudreg.testing.faults import CRASHES, Fault, recorded
 from cloudreg.types import ModelVersion
-
-DISK = """
-[targets.disk]
-provider = "local"
-path = ".disk"
-"""
 
 WAYS = list(permutations(("aws", "gcp", "disk"), 2))
 KILLED = -9
-KINDS: dict[str, dict[str, Any]] = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 MAX_CHANGES = 30
 DAY_S = 24 * 3600.0
 LARGE = 20 * 2**20
@@ -106,9 +95,7 @@ def copying(project: Callable[..., Any]) -> Callable[[str, str], Copying]:
     """Return what makes a version at one place, for another to get."""
 
     def make(source: str, dest: str) -> Copying:
-        return Copying(
-            project(home=source, more=DISK, targets=("aws", "gcp", "disk")), source, dest
-        )
+        return Copying(project(home=source, disk=True), source, dest)
 
     return make
 
@@ -128,7 +115,7 @@ def survive(
             "root": str(here.root),
             "verb": f"copy {way[0]} {way[1]}",
             "model": here.model,
-            "faults": [Fault(call=number, **KINDS[kind]).to_json()],
+            "faults": [Fault(call=number, **CRASHES[kind]).to_json()],
             "record": str(record),
             "log": str(log),
         }
@@ -185,7 +172,7 @@ def test_sample(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize("way", WAYS, ids="-".join)
 def test_every_change(
     way: tuple[str, str], kind: str, copying: Any, forge: Any, tally: Any

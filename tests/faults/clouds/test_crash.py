@@ -14,14 +14,9 @@ import pytest
 
 from cloudreg import Workspace
 from cloudreg.errors import NotFound
-from cloudreg.testing.faults import Action, Fault, When, recorded
+from cloudreg.testing.faults import CRASHES, Fault, recorded
 
 KILLED = -9
-FAULTS: dict[str, dict[str, Any]] = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 ENDS: dict[str, int | None] = {
     "promote": 2,
     "promote-parity": 2,
@@ -87,7 +82,7 @@ def survive(
             "root": str(here.root),
             "verb": verb.removesuffix("-parity"),
             "model": here.model,
-            "faults": [Fault(call=number, **FAULTS[kind]).to_json()],
+            "faults": [Fault(call=number, **CRASHES[kind]).to_json()],
             "record": str(record),
             "log": str(log),
         }
@@ -149,7 +144,7 @@ def test_sample(verb: str, kind: str, number: int, project: Any, forge: Any, tal
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize("verb", ENDS)
 def test_every_change(verb: str, kind: str, project: Any, forge: Any, tally: Any) -> None:
     """Every change that a verb sends to either cloud survives each fault."""

@@ -12,20 +12,9 @@ import pytest
 
 from cloudreg import artifacts
 from cloudreg.importers.directory import walk
-from cloudreg.testing.faults import Action, Fault, When, recorded
-
-DISK = """
-[targets.disk]
-provider = "local"
-path = ".disk"
-"""
+from cloudreg.testing.faults import CRASHES, Fault, recorded
 
 KILLED = -9
-KINDS: dict[str, dict[str, Any]] = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 MAX_CHANGES = 30
 DAY_S = 24 * 3600.0
 LARGE = 20 * 2**20
@@ -37,7 +26,7 @@ def sending(project: Callable[..., Any]) -> Callable[[str], Any]:
     """Return what makes a project with a folder of a large, a small and an empty file."""
 
     def make(dest: str) -> Any:
-        here = project(home=dest, more=DISK, targets=("aws", "gcp", "disk"))
+        here = project(home=dest, disk=True)
         folder = here.root / "build"
         folder.mkdir()
         (folder / "weights.bin").write_bytes(os.urandom(LARGE))
@@ -83,7 +72,7 @@ def survive(
                 "log": str(here.root / f"{name}.log"),
             }
 
-        first = question("first", Fault(call=number, **KINDS[kind]))
+        first = question("first", Fault(call=number, **CRASHES[kind]))
         (code,) = forge({"cases": [first]})
         calls = recorded(here.root / "first.jsonl")
         if len(calls) < number:
@@ -116,7 +105,7 @@ def test_sample(sending: Any, forge: Any, tally: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize("dest", ["aws", "gcp", "disk"])
 def test_every_change(dest: str, kind: str, sending: Any, forge: Any, tally: Any) -> None:
     """Whatever change was struck, two who go on at once both end well."""

@@ -16,14 +16,9 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
 
 from cloudreg import Workspace
-from cloudreg.testing.faults import Action, Fault, When
+from cloudreg.testing.faults import CRASHES, Fault, When
 
 KILLED = -9
-FAULTS: dict[str, dict[str, Any]] = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 PARENT = "projects/emulated-project/locations/us-central1"
 PLAIN: list[dict[str, Any]] = [{"n": n} for n in range(5)]
 # One that the model refuses: all are asked again then, each alone, by a second job.
@@ -79,7 +74,7 @@ def survive(
         text = "".join(json.dumps(one) + "\n" for one in records)
         (here.root / "data.jsonl").write_text(text)
         among = RPCS if way == "gRPC" else ""
-        code = here.crash("batch", Fault(call=number, subject=among, **FAULTS[kind]))
+        code = here.crash("batch", Fault(call=number, subject=among, **CRASHES[kind]))
         calls = [call for call in here.calls() if call.subject.startswith(among)]
         if len(calls) < number:
             assert code == 0, here.log.read_text()
@@ -123,7 +118,7 @@ def test_sample(way: str, kind: str, number: int, project: Callable[..., Any], t
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize(
     ("way", "records"),
     [("REST", PLAIN), ("REST", REFUSED), ("gRPC", REFUSED)],

@@ -13,14 +13,9 @@ import pytest
 
 from cloudreg import Workspace
 from cloudreg.manifest import Lineage
-from cloudreg.testing.faults import Action, Fault, When
+from cloudreg.testing.faults import CRASHES, Fault
 
 KILLED = -9
-FAULTS: dict[str, dict[str, Any]] = {
-    "killed before": {"when": When.BEFORE, "action": Action.KILL},
-    "killed after": {"when": When.AFTER, "action": Action.KILL},
-    "lost answer": {"when": When.LOST},
-}
 ENDS: dict[str, dict[str, Any]] = {
     "register": {"dev": 2, "prod": 1, "serves": None},
     "apply": {"dev": 1, "prod": 1, "serves": 1},
@@ -92,7 +87,7 @@ def survive(
         here = project(way)
         family = f"{here.family}, {kind}"
         prepare(verb, here)
-        code = here.crash(verb, Fault(call=number, **FAULTS[kind]))
+        code = here.crash(verb, Fault(call=number, **CRASHES[kind]))
         calls = here.calls()
         if len(calls) < number:
             assert code == 0, here.log.read_text()
@@ -124,7 +119,7 @@ def test_sample(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", CRASHES)
 @pytest.mark.parametrize(("way", "verb"), MATRIX)
 def test_every_change(
     way: str, verb: str, kind: str, project: Callable[..., object], tally: Any

@@ -306,6 +306,12 @@ class Served:
                 pass
             return found
 
+    def __enter__(self) -> Served:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
     def term(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +38,34 @@ class Greedy(torch.nn.Module):
             torch.empty(gigabytes << 30, dtype=torch.uint8, device=x.device)
         return x @ self.scale
 """
+
+HASTY = '''
+import torch
+
+
+class Picky(torch.nn.Module):
+    """Gives the row of a table that the first number names; one that is not there ends a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.arange(20.0).reshape(10, 2))
+
+    def forward(self, x):
+        return self.table[x[:, 0].long()]
+
+
+class Adder(torch.nn.Module):
+    """Adds up in an order that a GPU chooses, unless it was told not to."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 100_000))
+
+    def forward(self, x):
+        values = x @ self.weight
+        where = torch.arange(values.shape[1], device=x.device) % 2
+        return torch.zeros(len(x), 2, device=x.device).index_add_(1, where, values)
+'''
 
 
 def ready(version: Any, device: str = "cuda") -> Any:
@@ -144,6 +175,35 @@ class Half(torch.nn.Module):
         else:
             with pytest.raises(ModelFault, match="y is bfloat16"):
                 ready(half).predict(x)
+
+
+def test_a_lost_gpu_ends_the_server(kit: ModuleType, tmp_path: Path) -> None:
+    """After a failed kernel every call would fail: the server says so and ends with its own code.
+
+    The request that did it is answered, or its connection ends: it never hangs.
+    """
+    table = {"table": torch.arange(20.0).reshape(10, 2)}
+    version = kit.torch_version(tmp_path / "v", code=HASTY, entrypoint="shapes:Picky", state=table)
+    with kit.Served(version.argv()) as server:
+        server.ready()
+        assert server.predict([[7, 0, 0]]) == [[14.0, 15.0]]
+        with suppress(OSError, HTTPException):
+            status, _ = server.post("/invocations", {"instances": [[10_000, 0, 0]]})
+            assert status >= 500
+        assert server.wait(timeout_s=60.0) == 5
+        assert "the device answers nothing any more" in server.logs()
+
+
+def test_the_same_bits(kit: ModuleType, tmp_path: Path) -> None:
+    """Deterministic, a GPU adds up in one order: the same request has the same bits, always."""
+    torch.manual_seed(0)
+    state = {"weight": torch.randn(3, 100_000)}
+    version = kit.torch_version(tmp_path / "v", code=HASTY, entrypoint="shapes:Adder", state=state)
+    rows = np.random.default_rng(0).normal(size=(4, 3)).tolist()
+    with kit.Served(version.argv("--deterministic")) as server:
+        server.ready()
+        answers = {json.dumps(server.predict(rows)) for _ in range(50)}
+    assert len(answers) == 1
 
 
 def test_what_the_catalogue_says_of_this_card() -> None:
